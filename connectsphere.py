@@ -281,13 +281,13 @@ class ConnectSphereError(Exception):
 
 
 class Words(str):
-	"""An English sentence of TEXTS with its `key` there and its `values`, to be translated."""
+	"""A sentence with its `key` in TEXTS and its `values`, to be said in the language of later, too."""
 
 	key: str
-	values: Mapping[str, object]
+	values: Mapping[str, Any]
 
-	def __new__(cls, key: str, /, **values: object) -> Words:
-		words = super().__new__(cls, key.format(**values) if values else key)
+	def __new__(cls, key: str, said: str = "", /, **values: object) -> Words:
+		words = super().__new__(cls, said or (key.format(**values) if values else key))
 		words.key, words.values = key, values
 		return words
 
@@ -343,7 +343,7 @@ over|The host ended the meeting.|El anfitrión terminó la reunión.|L'animateur
 pin_required|This meeting needs a PIN.|Esta reunión necesita un PIN.|Cette réunion demande un PIN.|इस मीटिंग के लिए PIN चाहिए।
 port|The {plane} port {port} cannot be used: {fault}.|El puerto {plane} {port} no se puede usar: {fault}.|Le port {plane} {port} est inutilisable : {fault}.|{plane} पोर्ट {port} उपयोग नहीं हो सकता: {fault}।
 several_meetings|There are {count} meetings: choose one with --join.
-share_busy|{name} is sharing already.|{name} ya está compartiendo.|{name} partage déjà.|{name} पहले से साझा कर रहे हैं।
+share_busy|{name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
 share_busy.taken|{name} took over the screen.|{name} ha tomado la pantalla.|{name} a pris l'écran.|{name} ने स्क्रीन ले ली।
 too_large|Files may have {size} at most.|Un archivo puede tener {size} como máximo.|Un fichier ne peut pas dépasser {size}.|फ़ाइल अधिकतम {size} की हो सकती है।
 too_large|A message has {count} characters at most.|Un mensaje puede tener {count} caracteres como máximo.|Un message a {count} caractères au plus.|संदेश में अधिकतम {count} अक्षर हो सकते हैं।
@@ -5717,7 +5717,7 @@ class StateManager:
 			self._seen.clear()
 			self.update(chat=(), files=(), hosts=frozenset())
 		# what goes on is told
-		self.update(name=message["name"], asks={}, question=Question(), timer=0.0)
+		self.update(name=message["name"], asks={}, banned=(), question=Question(), timer=0.0)
 		same = ("role", "meeting", "title", "host", "presenter", "largest_file", "epoch", "served_by")
 		known = {entry.file for entry in self.current.files}
 		before = self.current.person(self.current.presenter)
@@ -5827,6 +5827,8 @@ class StateManager:
 		self._take_people(person if one.id == person.id else one for one in self.current.people)
 		if person.id == self.current.me:
 			self.update(name=person.name, role=person.role)
+			if person.role == "member":
+				self.update(asks={}, banned=())
 		if before and before.name != person.name:
 			new = {before.name: person.name}.get
 			gains = {new(name, name): times for name, times in self.current.gains.items()}
@@ -9771,6 +9773,10 @@ class _WindowSystem:
 	def bring(self, window: int) -> None:
 		"""Lay it over all others."""
 
+	def flash(self, root: Any) -> None:
+		"""Let the window of Tk's `root` ask for attention."""
+		root.attributes("-notify", True)  # as macOS has it
+
 	def rectangle(self, window: int) -> _Rectangle | None:
 		return None
 
@@ -9826,6 +9832,9 @@ class _WindowsDesktop(_WindowSystem):
 
 	def bring(self, window: int) -> None:
 		self._user.SetForegroundWindow(window)
+
+	def flash(self, root: Any) -> None:
+		self._user.FlashWindow(self._user.GetParent(root.winfo_id()), True)
 
 	def rectangle(self, window: int) -> _Rectangle | None:
 		if not self._user.IsWindow(window):
@@ -9921,11 +9930,15 @@ class _XDesktop(_WindowSystem):
 				return text.decode("utf-8", "replace")
 		return ""
 
-	def bring(self, window: int) -> None:
+	def bring(self, window: int, what: str = "_NET_ACTIVE_WINDOW", first: int = 2, second: int = 0) -> None:
 		# as a pager does, to SubstructureNotify and SubstructureRedirect
-		event = struct.pack("=BBH7I", 33, 32, 0, window, self._atom("_NET_ACTIVE_WINDOW"), 2, 0, 0, 0, 0)
+		event = struct.pack("=BBH7I", 33, 32, 0, window, self._atom(what), first, second, 0, 0, 0)
 		self._xcb.xcb_send_event(self._connection, 0, self._root, 0x180000, event)
-		self._xcb.xcb_flush(self._connection)
+		self._ask("get_input_focus")  # what is not read may be lost if this is closed
+
+	def flash(self, root: Any) -> None:
+		window = self._word(self._ask("query_tree", root.winfo_id()), 12)
+		self.bring(window, "_NET_WM_STATE", 1, self._atom("_NET_WM_STATE_DEMANDS_ATTENTION"))
 
 	def rectangle(self, window: int) -> _Rectangle | None:
 		about = self._ask("get_window_attributes", window)
@@ -16411,9 +16424,8 @@ def running_here(port: int, bind: str | None) -> str:
 	own = {each.address for each in interfaces()}
 
 	def here(ads: Sequence[MeetingAd]) -> list[str]:
-		words = "“{title}” of {host} is running on this computer."
 		found = [ad for ad in ads if ad.port == port and ad.address in own]
-		return [Words(words, title=ad.title, host=ad.host) for ad in found]
+		return [Words("“{title}” is still running.", title=f"{ad.title} · {ad.host}") for ad in found]
 
 	with closing(MeetingFinder(bind, [("127.0.0.1", port)], port)) as finder:
 		finder.start()
@@ -17355,7 +17367,6 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 # Beside those of REFUSALS.
 TEXTS = """
 Screen {number}|Pantalla {number}|Écran {number}|स्क्रीन {number}
-All that lies over it is seen, too.|También se ve todo lo que está encima.|On voit aussi tout ce qui est devant.|इसके ऊपर जो कुछ है, वह भी दिखता है।
 A picture or video…|Una imagen o un vídeo…|Une image ou une vidéo…|कोई चित्र या वीडियो…
 Pictures and videos|Imágenes y vídeos|Images et vidéos|चित्र और वीडियो
 All files|Todos los archivos|Tous les fichiers|सभी फ़ाइलें
@@ -17451,11 +17462,9 @@ Nothing is chosen.|No se ha elegido nada.|Rien n'est choisi.|कुछ नही
 No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
 Test card|Carta de ajuste|Mire|परीक्षण चित्र
 Join a meeting|Unirse a una reunión|Rejoindre une réunion|मीटिंग में जुड़ें
-Meetings found on this network|Reuniones en esta red|Réunions sur ce réseau|इस नेटवर्क पर मिली मीटिंग
 Not working? Check this computer|¿No funciona? Revisar este equipo|Ça ne marche pas ? Vérifier cet ordinateur|काम नहीं कर रहा? इस कंप्यूटर को जाँचें
 Join|Unirse|Rejoindre|जुड़ें
 Meeting PIN|PIN de la reunión|PIN de la réunion|मीटिंग PIN
-How others will see you|Cómo te verán los demás|Comme les autres vous verront|दूसरे आपको कैसे देखेंगे
 Your name|Tu nombre|Votre nom|आपका नाम
 Looking for meetings…|Buscando reuniones…|Recherche de réunions…|मीटिंग खोजी जा रही हैं…
 Type your name first.|Escribe primero tu nombre.|Écrivez d'abord votre nom.|पहले अपना नाम लिखें।
@@ -17464,17 +17473,12 @@ An address looks like 192.168.1.20, a code like 0T4N.|Una dirección es como 192
 This is not the computer you know|Este no es el equipo que conoces|Ce n'est pas l'ordinateur que vous connaissez|यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
 Ask the teacher before you go on.|Pregunta al profesor antes de seguir.|Demandez au professeur avant de continuer.|आगे बढ़ने से पहले शिक्षक से पूछें।
 Join anyway|Unirse igualmente|Rejoindre quand même|फिर भी जुड़ें
-Do not join|No unirse|Ne pas rejoindre|न जुड़ें
 Type an address or code|Escribir dirección o código|Adresse ou code|पता या कोड लिखें
-PIN, if the meeting has one|PIN, si la reunión tiene uno|PIN, si la réunion en a un|PIN, यदि मीटिंग में हो
 Host a meeting|Crear una reunión|Créer une réunion|मीटिंग होस्ट करें
 Title|Título|Titre|शीर्षक
 What is it about?|¿De qué trata?|De quoi s'agit-il ?|यह किस बारे में है?
 Ask for a PIN|Pedir un PIN|Demander un PIN|PIN माँगें
 {name}'s meeting|Reunión de {name}|Réunion de {name}|{name} की मीटिंग
-Starting the meeting…|Iniciando la reunión…|Démarrage de la réunion…|मीटिंग शुरू हो रही है…
-Start the meeting|Iniciar la reunión|Démarrer la réunion|मीटिंग शुरू करें
-Check this computer and network|Revisar este equipo y la red|Vérifier cet ordinateur et le réseau|इस कंप्यूटर और नेटवर्क की जाँच
 Done|Listo|Terminé|हो गया
 That did not work.|No funcionó.|Cela n'a pas fonctionné.|यह नहीं हो सका।
 Cable {place}.|Cable {place}.|Câble {place}.|केबल {place}।
@@ -17550,14 +17554,12 @@ Answer|Responder|Répondre|उत्तर दें
 {from} offers {name} ({size})|{from} ofrece {name} ({size})|{from} propose {name} ({size})|{from} ने {name} ({size}) भेजी है
 Look|Ver|Voir|देखें
 Saved: {name}|Guardado: {name}|Enregistré : {name}|सहेजा गया: {name}
-{name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
 The lesson goes on at {name}'s computer; messages pass through it.|La clase sigue en el equipo de {name}; los mensajes pasan por él.|Le cours continue sur l'ordinateur de {name} ; les messages y passent.|पाठ {name} के कंप्यूटर पर चल रहा है; संदेश उसी से गुज़रते हैं।
 Waits for {host}: {text}|Espera a {host}: {text}|Attend {host} : {text}|{host} की प्रतीक्षा में: {text}
 Nobody has the host's rights until {host} is back.|Nadie tiene los derechos del anfitrión hasta que vuelva {host}.|Personne n'a les droits de l'animateur avant le retour de {host}.|{host} के लौटने तक होस्ट के अधिकार किसी के पास नहीं हैं।
 Bring the lesson back|Traer la clase de vuelta|Ramener le cours ici|पाठ वापस यहाँ लाएँ
 {by} asks: may the lesson go on at your computer if theirs fails?|{by} pregunta: ¿puede seguir la clase en tu equipo si el suyo falla?|{by} demande : le cours peut-il continuer sur votre ordinateur si le sien lâche ?|{by} पूछते हैं: उनका कंप्यूटर रुक जाए तो क्या पाठ आपके कंप्यूटर पर चल सकता है?
 Messages of all then pass through it.|Entonces los mensajes de todos pasan por él.|Les messages de tous y passent alors.|तब सबके संदेश उसी से गुज़रेंगे।
-It may|Sí, puede|C'est d'accord|हाँ
 If this computer fails: {names}|Si este equipo falla: {names}|Si cet ordinateur lâche : {names}|यह कंप्यूटर रुक जाए तो: {names}
 the lesson stops|la clase se detiene|le cours s'arrête|पाठ रुक जाता है
 Choose a computer|Elegir un equipo|Choisir un ordinateur|कंप्यूटर चुनें
@@ -17572,7 +17574,6 @@ End it and start anew|Terminarla y empezar otra|La terminer et recommencer|स�
 Connected again|Conectado de nuevo|De nouveau connecté|फिर से जुड़ गए
 The meeting has ended.|La reunión ha terminado.|La réunion est terminée.|मीटिंग समाप्त हो गई।
 You are muted|Estás silenciado|Votre micro est coupé|आप म्यूट हैं
-The connection was lost. Reconnecting…|Se perdió la conexión. Reconectando…|La connexion est perdue. Reconnexion…|कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
 Pause|Pausar|Suspendre|रोकें
 Resume|Reanudar|Reprendre|जारी रखें
 Paused|En pausa|En pause|रुका हुआ
@@ -17628,6 +17629,7 @@ Replace|Reemplazar|Remplacer|बदलें
 Missing: {names}|Faltan: {names}|Manquent : {names}|बाकी: {names}
 Everyone has handed in|Todos han entregado|Tous ont rendu|सबने जमा किया
 Left: {names}|Se fueron: {names}|Partis : {names}|चले गए: {names}
+{name}: {fact}|{name}: {fact}|{name} : {fact}|{name}: {fact}
 lost the connection|perdió la conexión|a perdu la connexion|कनेक्शन टूटा
 {count} people lost the connection: look at this computer's cable or Wi-Fi|{count} perdieron la conexión: mira el cable o la Wi-Fi de este equipo|{count} ont perdu la connexion : vérifiez le câble ou le Wi-Fi d'ici|{count} का कनेक्शन टूटा: इस कंप्यूटर की केबल या वाई-फ़ाई देखें
 Not now|Ahora no|Pas maintenant|अभी नहीं
@@ -17657,15 +17659,13 @@ Stop the shared screen|Parar la pantalla compartida|Arrêter l'écran partagé|�
 End the meeting for all…|Terminar la reunión para todos…|Terminer la réunion pour tous…|सबके लिए मीटिंग समाप्त करें…
 Stay|Quedarse|Rester|रुकें
 End for all|Terminar para todos|Terminer pour tous|सबके लिए समाप्त
-Others can go on without you, or the meeting ends for all.|Los demás pueden seguir sin ti, o la reunión termina para todos.|Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.|दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
-You can come back at any time.|Puedes volver en cualquier momento.|Vous pouvez revenir à tout moment.|आप कभी भी लौट सकते हैं।
+Others can go on without you.|Los demás pueden seguir sin ti.|Les autres peuvent continuer sans vous.|दूसरे आपके बिना जारी रख सकते हैं।
 Ask the host to start the meeting, or host one.|Pide al anfitrión que inicie la reunión, o crea una.|Demandez à l'animateur de démarrer la réunion, ou créez-en une.|होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
 Start ConnectSphere and join it.|Abre ConnectSphere y únete.|Lancez ConnectSphere et rejoignez-la.|ConnectSphere खोलें और जुड़ें।
 This computer is in no network.|Este equipo no está en ninguna red.|Cet ordinateur n'est sur aucun réseau.|यह कंप्यूटर किसी नेटवर्क में नहीं है।
 Switch the VPN off and look again.|Apaga la VPN y vuelve a mirar.|Coupez le VPN et réessayez.|VPN बंद करके फिर देखें।
 A meeting runs on this computer.|Hay una reunión en este equipo.|Une réunion tourne sur cet ordinateur.|इस कंप्यूटर पर एक मीटिंग चल रही है।
 The ports for hosting are free.|Los puertos para crear reuniones están libres.|Les ports pour animer sont libres.|होस्ट करने के पोर्ट खाली हैं।
-“{title}” of {host} is running on this computer.|«{title}» de {host} está en marcha en este equipo.|« {title} » de {host} est en cours sur cet ordinateur.|{host} की “{title}” इस कंप्यूटर पर चल रही है।
 “{title}” is still running.|“{title}” sigue en marcha.|« {title} » est toujours en cours.|“{title}” अभी चल रही है।
 The meeting's server did not start.|El servidor de la reunión no arrancó.|Le serveur de la réunion n'a pas démarré.|मीटिंग का सर्वर शुरू नहीं हुआ।
 The address {host} cannot be found.|No se encuentra la dirección {host}.|L'adresse {host} est introuvable.|पता {host} नहीं मिला।
@@ -17732,7 +17732,7 @@ class Translator:
 			values, text = dict(text.values), text.key
 		found = text if self.language == "en" else self.table.get(text, {}).get(self.language, text)
 		said = {name: self(value) if isinstance(value, Words) else value for name, value in values.items()}
-		return found.format(**said) if said else found
+		return Words(text, found.format(**said) if said else found, **values)
 
 
 tr = Translator()
@@ -19400,7 +19400,7 @@ class Dialog:
 		row = self.look.frame(self.body, self.look.palette.panel)
 		row.pack(side="bottom", fill="x", padx=self.look.px(24), pady=(self.look.px(16), self.look.px(20)))
 		made = [
-			(words, Button(self.look, row, partial(self._then, *command), words, kind=kind))
+			(words, Button(self.look, row, partial(self._then, *command), tr(words), kind=kind))
 			for words, kind, *command in entries
 		]
 		for words, button in reversed(made):
@@ -20244,7 +20244,12 @@ class ToastStack:
 			passing = (one for one in self._toasts if one.ends < math.inf and one.icon != "warning")
 			self._toasts.remove(next(passing, self._toasts[0]))
 		ends = math.inf if stays and action else monotonic() + (15.0 if stays else 5.0)
-		self._toasts.append(Toast(self._count, plain(words), icon, action, command, ends))
+		self._toasts.append(Toast(self._count, words, icon, action, command, ends))
+		self._draw()
+
+	def forget(self, words: str) -> None:
+		"""Take away what says this: it is so no longer."""
+		self._toasts = [one for one in self._toasts if one.words != words]
 		self._draw()
 
 	def answer(self) -> None:
@@ -20271,11 +20276,11 @@ class ToastStack:
 			self._one(self.stage.look.px(20 + 54 * at), toast)
 
 	def _one(self, y: int, toast: Toast) -> None:
-		stage, look, icon, action = self.stage, self.stage.look, toast.icon, toast.action
+		stage, look, icon, action = self.stage, self.stage.look, toast.icon, tr(toast.action)
 		px, p, all_ = look.px, look.palette, stage.extent[0]
 		font = look.font(13)
 		action_room = look.font(13, bold=True).measure(action) + px(24) if action else 0
-		words = look.clip(toast.words, font, all_ - action_room - px(130))
+		words = look.clip(plain(tr(toast.words)), font, all_ - action_room - px(130))
 		width, height = font.measure(words) + action_room + px(92), px(44)
 		x, middle = (all_ - width) // 2, y + height // 2
 		box = look.box(width, height, 12, p.raised, p.line, draw=shadowed)
@@ -20427,7 +20432,7 @@ COMMANDS: Mapping[str, Command] = {
 	),
 	"remind": Hosts("Remind them", Do("remind"), "work"),
 	"folder": Hosts("Show in folder", lambda v: v.files.open_work(), "work"),
-	"names": Hosts("Class list…", lambda v: v.actions.choose_names(), "class"),
+	"names": Hosts("Class list…", lambda v: v.actions.choose_names(), "attendees"),
 	"list": Hosts("Save the list of who was here…", lambda v: v.actions.save_list(), "class"),
 	"end": Hosts(
 		"End the meeting for all…", lambda v: v.actions.ask_leave(), "class",
@@ -20768,7 +20773,7 @@ class NoteRow(Row):
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		px, tone = view.look.px, view.look.palette.third
-		view.text(width // 2, y + px(19), self.words, 12, False, tone, width - px(30), "center")
+		view.text(width // 2, y + px(19), tr(self.words), 12, False, tone, width - px(30), "center")
 		return px(34)
 
 
@@ -21150,7 +21155,12 @@ class ChatPanel:
 		self.list.show(rows, stay=True)
 
 	def note(self, words: str, after: int) -> None:
-		"""A line of what happened, after message number `after`."""
+		"""A line of what happened, after message number `after`; of people one after the other, one line."""
+		at, last = self._notes[-1] if self._notes else (0, "")
+		if at == after and isinstance(last, Words) and last.key == getattr(words, "key", ""):
+			first, _, more = last.values["name"].partition(" +")
+			words = Words(last.key, **{**last.values, "name": f"{first} +{int(more or 0) + 1}"})
+			self._notes.pop()
 		self._notes = [*self._notes[-199:], (after, words)]
 		self._seen = ()
 
@@ -21420,7 +21430,7 @@ class AttendeesPanel:
 		choices = ((f"{ask}:1", tr("Let in"), True), (f"{ask}:0", tr("Decline"), False))
 		yield FlowRow(knock_words(event), choices, self._answer, waits=True)
 		if why := self.WHY.get(event["why"]):
-			yield NoteRow(tr(why))
+			yield NoteRow(why)
 
 	def _answer(self, name: str) -> None:
 		number, on = int(name[3:-2]), name[-1] == "1"
@@ -21520,14 +21530,14 @@ class FilesPanel:
 			late = [p.name for p in shot.people if not p.leads and p.name not in one.has]
 			if one.own and one.kind == "sheet" and one.state == "offered" and late:
 				rows.append(NoteRow(tr("Missing: {names}", names=", ".join(late))))
-		self.list.show(rows if shot.files else [*rows, NoteRow(tr("No files yet"))])
+		self.list.show(rows if shot.files else [*rows, NoteRow("No files yet")])
 
 	def _work(self, shot: Snapshot) -> Iterator[Row]:
 		title, done = shot.rules.collecting, shot.handed_in
 		if title and shot.leads:
 			late = [one.name for one in shot.people if not one.leads and one.name not in done]
 			words = tr("Missing: {names}", names=", ".join(late)) if late else tr("Everyone has handed in")
-			yield BarRow(plain(title), len(done), len(done) + len(late))
+			yield BarRow(title, len(done), len(done) + len(late))
 			yield offered_row(words, "work", shot, self.run)
 		elif title:
 			mine = shot.name in done
@@ -21769,11 +21779,16 @@ class Form(Dialog):
 	def __init__(self, look: Look, title: str, ok: str, go: Callable[..., object]):
 		super().__init__(look, title, 440)
 		self.fields: list[Any] = []
-		self.enter = self.buttons([(tr("Cancel"), "plain"), (ok, "primary", go)]).press
+		self.enter = self.buttons([("Cancel", "plain"), (ok, "primary", go)]).press
 
 	def caption(self, words: str) -> None:
 		"""Name the next field."""
-		self.words(words, above=14 * bool(self.fields), below=6, bold=True)
+		self.words(tr(words), above=14 * bool(self.fields), below=6, bold=True)
+
+	def blame(self, trouble: str) -> None:
+		"""Say what is wrong with what was typed, if something is."""
+		if trouble:
+			self.words(tr(trouble), 13, self.look.palette.bad_text, above=14)
 
 	def add(self, made: AnyField) -> AnyField:
 		"""`made` as the next field; the first one has the keyboard at the beginning."""
@@ -21821,7 +21836,8 @@ class StartView:
 		self._tried = ("", 0, "", False)  # address, port, PIN; whether the address was typed
 		self._typed_pin = ""  # beside a typed address, until it is refused
 		self._listed: tuple[Any, ...] = ()
-		self._low = self._offered = False
+		self._low = self._offered = self._picked = False
+		self.reason = ""
 		px = look.px
 		self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
 		self._head()
@@ -21857,8 +21873,7 @@ class StartView:
 			return
 		self._low = low
 		self.head.configure(height=px(50 if low else 84))
-		for label in self._spare:
-			(label.grid_remove if low else label.grid)()
+		(self._spare.grid_remove if low else self._spare.grid)()
 
 	def settings(self, page: str = "audio") -> None:
 		self.dialog = SettingsDialog(self.look, self.backend, self.tasks, self.preview, self.restyle, page)
@@ -21896,22 +21911,20 @@ class StartView:
 			widget.grid(row=next(rows), sticky=sticky, pady=(px(above), px(below)))  # type: ignore[attr-defined]
 
 		put(look.label(right, tr("Join a meeting"), 26, bold=True), "w")
-		found = look.label(right, tr("Meetings found on this network"), 13, colour=p.second)
-		put(found, "w", 6, 10)
 		self.list = ListView(
 			look, right, gutter=0
 		)  # what comes, and how much of it, takes room from it alone
-		put(self.list.canvas, "nsew")
-		right.rowconfigure(2, weight=1)
+		put(self.list.canvas, "nsew", 10)
+		right.rowconfigure(1, weight=1)
 		right.columnconfigure(0, weight=1)
 		self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
 		put(self.trouble, "w")
 		yours = look.label(right, tr("Your name"), 12, bold=True, colour=p.second)
 		put(yours, "w", 14, 6)
-		name, hint = self.backend.setting("name"), tr("How others will see you")
+		name, hint = self.backend.setting("name"), tr("Your name")
 		self.name = Field(look, right, name, hint, enter=self._join)
 		put(self.name.canvas)
-		self._spare = found, yours  # where the window is low
+		self._spare = yours  # where the window is low
 		place = look.frame(right)  # it is kept where no PIN is asked for: nothing moves by itself
 		place.configure(height=px(106))
 		place.pack_propagate(False)
@@ -21937,8 +21950,8 @@ class StartView:
 		found = tuple(self.backend.find())
 		if self.chosen not in found:
 			same = [one for one in found if self.chosen and one.meeting == self.chosen.meeting]
-			self.chosen = next(iter(same or found), None)
-			self._listed = ()
+			if same or not (self._picked or self.pin.value):
+				self.chosen = next(iter(same or found), None)
 		if (found, self.chosen) != self._listed:
 			self._listed = (found, self.chosen)
 			self._list(found)
@@ -21947,7 +21960,7 @@ class StartView:
 			self._offer_lesson(self.backend.lesson())
 		if not self._occupied() and (known := self.backend.auto_join()) is not None and self.name.value:
 			self.chosen = known
-			self._join()
+			self._go(known.address, known.port, "")
 
 	def _occupied(self) -> bool:
 		renaming = self.name.value != self.backend.setting("name")
@@ -21957,8 +21970,8 @@ class StartView:
 		if words:
 			self.dialog = ConfirmDialog(
 				self.look, tr("Host a meeting"), tr(words),
-				(tr("End it and start anew"), "plain", partial(self._ask_host, anew=True)),
-				(tr("Back to my lesson"), "primary", self._resume),
+				("End it and start anew", "plain", partial(self._ask_host, anew=True)),
+				("Back to my lesson", "primary", self._resume),
 			)  # fmt: skip
 
 	def _resume(self) -> None:
@@ -21967,7 +21980,7 @@ class StartView:
 
 	def _list(self, found: Sequence[MeetingAd]) -> None:
 		rows: list[Row] = [MeetingRow(one, one == self.chosen, partial(self._choose, one)) for one in found]
-		notes = (tr("Looking for meetings…"), system_asks("find"))
+		notes = "Looking for meetings…", system_asks("find")
 		self.list.show(rows or [NoteRow(words) for words in notes if words])
 		if self.chosen is not None and self.chosen.pin:
 			self.pin_area.pack(fill="x", pady=(self.look.px(12), self.look.px(8)))
@@ -21975,23 +21988,30 @@ class StartView:
 			self.pin_area.pack_forget()
 
 	def _choose(self, one: MeetingAd) -> None:
-		self.chosen = one
-		self.look.say(self.trouble, "")
+		self.chosen, self._picked = one, True
+		self.say("")
 		if one.pin:
 			self.pin.focus_set()
+
+	def say(self, reason: str) -> None:
+		"""Say below the list what did not work."""
+		self.reason = reason
+		self.look.say(self.trouble, tr(reason))
 
 	def _named(self) -> str:
 		name = self.name.value
 		if name:
 			self.backend.set_setting("name", name)
 		else:
-			self.look.say(self.trouble, tr("Type your name first."))
+			self.say("Type your name first.")
 			self.name.focus_set()
 		return name
 
 	def _join(self) -> None:
 		if self.chosen is None:
-			self.look.say(self.trouble, tr("No meeting was found on this network."))
+			self.say("No meeting was found on this network.")
+		elif self.chosen not in self.backend.find():
+			self.say(Words("{name}: {fact}", name=self.chosen.title, fact=Words("no longer offered")))
 		else:
 			pin = self.pin.value if self.chosen.pin else ""
 			self._go(self.chosen.address, self.chosen.port, pin)
@@ -22003,8 +22023,7 @@ class StartView:
 		try:
 			self._go(*typed_place(address), pin, typed=True)
 		except ValueError:
-			words = tr("An address looks like 192.168.1.20, a code like 0T4N.")
-			self.look.say(self.trouble, words)
+			self.say("An address looks like 192.168.1.20, a code like 0T4N.")
 
 	def _go(self, address: str, port: int, pin: str, typed: bool = False, accept: bool = False) -> None:
 		name = self._named()
@@ -22014,22 +22033,22 @@ class StartView:
 
 	def wait(self, words: str) -> None:
 		"""Say that it is being joined or hosted; "" when that is over."""
-		self.join.show(words=words or tr("Join"), enabled=not words)
+		self.join.show(words=tr(words or "Join"), enabled=not words)
 		if words:
-			self.look.say(self.trouble, "")
-			self.busy.show(words)
+			self.say("")
+			self.busy.show(tr(words))
 		else:
 			self.busy.hide()
 
 	def resume(self, before: StartView) -> None:
 		"""Go on where a window in another look stood."""
 		self.chosen = before.chosen
-		for name in ("_tried", "_typed_pin", "_offered"):
+		for name in ("_tried", "_typed_pin", "_offered", "_picked"):
 			setattr(self, name, getattr(before, name))
 		self.name.entry.delete(0, "end")
 		self.name.entry.insert(0, before.name.value)
 		self.pin.set(before.pin.value)
-		self.trouble.configure(text=before.trouble["text"])
+		self.say(before.reason)
 		self.preview.mic, self.preview.camera = before.preview.mic, before.preview.camera
 		self.preview.run(camera=False, mic=False)
 
@@ -22039,16 +22058,16 @@ class StartView:
 			self.dialog = ConfirmDialog(
 				self.look, tr("This is not the computer you know"),
 				f"{tr(reason)}\n\n{tr('Ask the teacher before you go on.')}",
-				(tr("Join anyway"), "plain", partial(self._go, *self._tried, accept=True)),
-				(tr("Do not join"), "primary"),
+				("Join anyway", "plain", partial(self._go, *self._tried, accept=True)),
+				("Cancel", "primary"),
 			)  # fmt: skip
 			return
-		self.look.say(self.trouble, tr(reason))
+		self.say(reason)
 		if code == "meeting_running":
 			self._offer_lesson(reason)
 		elif code in ("wrong_pin", "pin_required") and self._tried[3]:
 			self._typed_pin = ""
-			self._ask_address(tr(reason))
+			self._ask_address(reason)
 		elif code in ("wrong_pin", "pin_required"):
 			self.pin.set("")
 			self.pin.focus_set()
@@ -22059,18 +22078,18 @@ class StartView:
 		known = self.backend.setting("address")
 		address = form.add(Field(look, form.body, known, "192.168.1.20", enter=form.enter))
 		address.entry.select_range(0, "end")
-		form.caption(tr("PIN, if the meeting has one"))
+		form.caption("Meeting PIN")
 		pin = form.add(PinBoxes(look, form.body, form.enter))
 		pin.set(self._typed_pin)
+		form.blame(trouble)
 		if trouble:
-			form.words(trouble, 13, look.palette.bad_text, above=14)
 			form.first = pin.focus_set
 
 	def _ask_host(self, anew: bool = False) -> None:
 		look, backend = self.look, self.backend
 		go = partial(self._host, anew)
-		form = self.dialog = Form(look, tr("Host a meeting"), tr("Start the meeting"), go)
-		form.caption(tr("Title"))
+		form = self.dialog = Form(look, words := tr("Host a meeting"), words, go)
+		form.caption("Title")
 		known, hint = backend.setting("title"), tr("What is it about?")
 		form.add(Field(look, form.body, known, hint, enter=form.enter))
 		row, pin = switch_row(look, form.body, tr("Ask for a PIN"), backend, "ask_pin")
@@ -22084,7 +22103,7 @@ class StartView:
 		if name := self._named():
 			what = title or tr("{name}'s meeting", name=name)
 			host = partial(self.backend.host, name, what, "auto" if pin else "", anew=anew)
-			self.begin(host, "Starting the meeting…")
+			self.begin(host, "One moment…")
 
 	def close(self) -> None:
 		"""Stop the preview and close an open dialog, whose fields go with this window."""
@@ -22124,9 +22143,9 @@ class DoctorDialog(WorkDialog):
 	ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
 	def __init__(self, look: Look, backend: Program, tasks: Tasks):
-		title, words = tr("Check this computer and network"), tr("One moment…")
+		title, words = tr("Not working? Check this computer"), tr("One moment…")
 		super().__init__(look, title, 620, 540, tasks, words, backend.doctor)
-		self.buttons([(tr("Done"), "primary")])
+		self.buttons([("Done", "primary")])
 
 	def show(self, result: Diagnosis) -> None:
 		px = self.look.px
@@ -22168,7 +22187,7 @@ class InvitationDialog(Dialog):
 			self._others(ways[1:])
 		if shot.fingerprint:
 			self._pictures(fingerprint_pictures(shot.fingerprint))
-		self.buttons([(tr("Done"), "plain"), (tr("Copy the invitation"), "primary", copy)])
+		self.buttons([("Done", "plain"), ("Copy the invitation", "primary", copy)])
 
 	def _large(self, facts: Sequence[tuple[str, str]]) -> None:
 		look, px = self.look, self.look.px
@@ -22212,7 +22231,7 @@ class GiveDialog(WorkDialog):
 		title = tr("Give this app to others")
 		super().__init__(look, title, 700, 400, tasks, tr("One moment…"), backend.give_app)
 		stop = partial(tasks.run, backend.keep_app)
-		self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary")])
+		self.buttons([("Stop offering it", "plain", stop), ("Done", "primary")])
 
 	def show(self, result: GivenApp) -> None:
 		look, px, p = self.look, self.look.px, self.look.palette
@@ -22295,8 +22314,8 @@ class ShareDialog(Dialog):
 		px = look.px
 		self.step = (px(self.THUMB[0] + 34), px(self.THUMB[1] + 58))
 		self.go = self.buttons([
-			(tr("A picture or video…"), "plain", self._choose_file),
-			(tr("Cancel"), "plain"),
+			("A picture or video…", "plain", self._choose_file),
+			("Cancel", "plain"),
 			(tr("Take over" if over else "Share"), "primary", self._share),
 		])  # fmt: skip
 		self.cards = ListView(look, self.body)
@@ -22327,9 +22346,9 @@ class ShareDialog(Dialog):
 
 	def _draw(self) -> None:
 		found, room = self.found or (), self.look.root.winfo_height() - self.look.px(170)
-		note = tr("One moment…") if self.found is None else tr(self.trouble)
+		note = "One moment…" if self.found is None else self.trouble
 		if found:
-			note = tr("While covered, the last picture stays.") if found[-1][0][0] == "w" else ""
+			note = "While covered, the last picture stays." if found[-1][0][0] == "w" else ""
 		rows: list[Row] = [
 			DrawnRow(partial(self._pair, found[at : at + 2])) for at in range(0, len(found), 2)
 		]
@@ -22351,7 +22370,7 @@ class ShareDialog(Dialog):
 		if picture is not None:
 			job = TileJob(picture, *size, TileLook(fit=True), p, px.scale)
 			sheet.image(x + px(12), y + px(12), ImageTk.PhotoImage(paint_tile(job, []), master=look.root))
-		sheet.text(x + px(14), y + tall - px(18), plain(tr(words)), 13, bold=here, room=wide - px(28))
+		sheet.text(x + px(14), y + tall - px(18), tr(words), 13, bold=here, room=wide - px(28))
 		sheet.spot(f"share:{source}", (x, y, wide, tall), partial(self._pick, source))
 
 	def _pick(self, source: str) -> None:
@@ -22485,9 +22504,9 @@ class ClassCard:
 		yield FlowRow(tr("Countdown"), tuple(times), self._set)
 		if asked.answers:
 			answered = sum(asked.counts)
-			yield FlowRow(f"{plain(asked.question)} · {answered} / {len(shot.people) - 1}")
+			yield FlowRow(f"{asked.question} · {answered} / {len(shot.people) - 1}")
 			for words, count in zip(asked.answers, asked.counts, strict=False):
-				yield BarRow(plain(words), count, answered)
+				yield BarRow(words, count, answered)
 		yield offered_row(tr("Lesson"), "class", shot, self.run)
 		if shot.role == "host":
 			heirs = ", ".join(map(plain, shot.heirs)) or tr("the lesson stops")
@@ -22744,6 +22763,14 @@ class EventWords:
 		"private_waits": ("Waits for {host}: {text}", ""),
 	}
 
+	ASKED: ClassVar = {  # what more is to be known, and the word of a yes
+		"share": ("{by} asks you to show your screen to everyone", "", "Share"),
+		"stand_by": (
+			"{by} asks: may the lesson go on at your computer if theirs fails?",
+			"Messages of all then pass through it.", "Accept",
+		),
+	}  # fmt: skip
+
 	def __init__(self, view: MainAppView):
 		self.view = view
 		self._permissions: Json = {}  # as last told
@@ -22760,10 +22787,10 @@ class EventWords:
 		elif event["event"] == "join" and event["id"] >> ID_SHIFT < self.view.controller.snapshot().epoch - 1:
 			return  # was in before the lesson moved here
 		elif notice := self.NOTICES.get(event["event"]):
-			words, view = plain(tr(notice[0], **event)), self.view
+			words, view = tr(notice[0], **event), self.view
 			if notice[1] == "✋" and view.shot.leads:
 				give = partial(view.act, "word", to=event["name"])
-				self._tell(words, notice[1], tr("Give the word"), give)
+				self._tell(words, notice[1], "Give the word", give)
 			elif notice[1]:
 				self._tell(words, notice[1])
 			else:
@@ -22773,11 +22800,13 @@ class EventWords:
 		self.view.reactions.add(event["emoji"], event["from"])
 
 	def _on_error(self, event: Json) -> None:
-		if event.get("ref") != "list":
-			self._tell(tr(event["reason"]), "warning", stays=True)
+		if event.get("ref") == "form":
+			self.view.actions.refused(event["reason"])
+		elif event.get("ref") != "list":
+			self._tell(event["reason"], "warning", stays=True)
 
 	def _on_reconnecting(self, _: Json) -> None:
-		self._cue(tr("The connection was lost. Reconnecting…"))
+		self._cue(tr("Reconnecting…"))
 
 	def _on_left(self, _: Json) -> None:
 		self.view.left("")
@@ -22790,54 +22819,46 @@ class EventWords:
 		if event["word"] == shot.name != old.get("word"):
 			self._cue(tr("You have the word"))
 		elif not event["what"]["mic"] and old.get("what", {}).get("mic", True):
-			self._tell(tr("Microphones are off: raise your hand to get the word."), "mic")
+			self._tell("Microphones are off: raise your hand to get the word.", "mic")
 
 	def _on_rooms(self, _: Json) -> None:
 		shot, known = self.view.controller.snapshot(), self._around
 		self._around = {one.name for one in shot.people if one.id in shot.around and one.id != shot.me}
 		if new := sorted(self._around - known):
 			leave = partial(self.view.act, "room", same=None)
-			words = plain(f"{', '.join(new[:3])}: {tr('heard through the air')}")
-			self._tell(words, "person", tr("Not in my room"), leave, stays=True)
+			words = tr("{name}: {fact}", name=", ".join(new[:3]), fact=Words("heard through the air"))
+			self._tell(words, "person", "Not in my room", leave, stays=True)
 
 	def _on_leave(self, event: Json) -> None:
 		view, name, lost = self.view, event["name"], event["reason"] == "lost"
 		if (one := view.shot.person(event["id"])) and event["reason"] != "replaced":
 			one = replace(one, mic=False, camera=False, hand=0.0, sharing=False)
 			view.attendees.gone[name] = Gone(one, monotonic(), lost)
-		self._note(plain(f"{name}: {tr('lost the connection')}" if lost else tr("{name} left", name=name)))
+		fact = Words("lost the connection")
+		self._note(tr("{name}: {fact}" if lost else "{name} left", name=name, fact=fact))
 
 	def _on_spotlight(self, event: Json) -> None:
 		if name := event["name"]:
-			self._tell(
-				tr("Everyone sees {name}", name=tr("You") if name == self.view.shot.name else name), "star"
-			)
+			who = Words("You") if name == self.view.shot.name else name
+			self._tell(tr("Everyone sees {name}", name=who), "star")
 
 	def _on_asked(self, event: Json) -> None:
-		if event["to"] == "work":
-			words = tr("To be handed in: {title}", title=self.view.shot.rules.collecting)
-			self._tell(words, "upload", tr("Hand in"), partial(self.view.run, "hand_in"), stays=True)
-			return
-		if event["to"] == "camera":
-			words = tr("{by} asks for your camera", by=event["by"])
-			turn = partial(self.view.act, "camera", on=True)
-			self._tell(words, "camera", tr("Start video"), turn, stays=True)
-			return
-		asked, more, yes = (
-			("{by} asks you to show your screen to everyone", "All that lies over it is seen, too.", "Share")
-			if event["to"] == "share"
-			else (
-				"{by} asks: may the lesson go on at your computer if theirs fails?",
-				"Messages of all then pass through it.", "It may",
-			)
-		)  # fmt: skip
-		self._cue(words := tr(asked, by=event["by"]))
-		self.view.ask_agree(event["to"], words, tr(more), tr(yes))
+		view, to, by = self.view, event["to"], event["by"]
+		if to == "work":
+			words = tr("To be handed in: {title}", title=view.shot.rules.collecting)
+			self._tell(words, "upload", "Hand in", partial(view.run, "hand_in"), stays=True)
+		elif to == "camera":
+			turn = partial(view.act, "camera", on=True)
+			self._tell(tr("{by} asks for your camera", by=by), "camera", "Start video", turn, stays=True)
+		else:
+			asked, more, yes = self.ASKED[to]
+			self._cue(words := tr(asked, by=by))
+			view.ask_agree(to, words, tr(more), yes)
 
 	def _on_question(self, event: Json) -> None:
 		if (counts := event["counts"]) and not self.view.shot.leads:
 			results = [f"{answer}: {count}" for answer, count in zip(event["answers"], counts, strict=False)]
-			words = plain(" · ".join([event["question"], *results]))
+			words = " · ".join([event["question"], *results])
 			self._note(words)
 			self._tell(words, "chat", stays=True)
 
@@ -22848,32 +22869,34 @@ class EventWords:
 	def _on_timer(self, event: Json) -> None:
 		ends = abs(self.view.shot.timer - monotonic()) < 2  # not ended before
 		if not event["seconds"] and ends:
-			self._tell(tr("Time is up"), "clock")
+			self._tell("Time is up", "clock")
 			self.view.backend.test_speaker()
 
 	def _on_chat(self, event: Json) -> None:
-		view = self.view
-		own = event.get("from") == view.shot.name
-		if not (view.reading() or own or event.get("history")):
+		view, name, read = self.view, event["from"], self.view.reading()
+		if name == view.shot.name or event.get("history"):
+			return
+		if not read:
 			view.side.buttons["chat"].show(unread=True)
-
-	def _on_private(self, event: Json) -> None:
-		self._on_chat(event)
-		if event.get("from") != self.view.shot.name and not self.view.reading():
-			name = str(event.get("from", ""))
+		if event["event"] == "private" and not (read and view.in_front()):
 			words = tr("{name} wrote to you in private", name=name)
-			self._tell(words, "chat", tr("Answer"), partial(self.view.actions.write_to, name))
+			self._tell(words, "chat", "Answer", partial(view.actions.write_to, name))
+
+	_on_private = _on_chat
 
 	def _tell(
 		self, words: str, icon: str, action: str = "", command: Act = lambda: None,
 		stays: bool = False,
 	) -> None:  # fmt: skip
 		self.view.toasts.add(words, icon, action, command, stays)
+		if action and not self.view.in_front():
+			with suppress(DeviceError), closing(_open_window_system()) as system:
+				system.flash(self.view.look.root)
 		self._cue(words)
 
 	def _cue(self, words: str) -> None:
 		if self.view.backend.setting("spoken"):
-			self.view.backend.voice.say(words, tr.language)
+			self.view.backend.voice.say(plain(tr(words)), tr.language)
 
 	def _note(self, words: str) -> None:
 		self._cue(words)
@@ -22883,24 +22906,27 @@ class EventWords:
 	def _on_file_offer(self, event: Json) -> None:
 		if event["from"] != self.view.shot.name:
 			words = tr("{from} offers {name} ({size})", **{**event, "size": size_words(event["size"])})
-			self._tell(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
+			self._tell(words, "file", "Look", partial(self.view.show_panel, "files"))
 
 	def _on_file_saved(self, event: Json) -> None:
 		show = partial(self.view.actions.show_folder, event["path"])
-		self._tell(tr("Saved: {name}", name=Path(event["path"]).name), "check", tr("Look"), show)
+		self._tell(tr("Saved: {name}", name=Path(event["path"]).name), "check", "Look", show)
 
 	def _on_file_failed(self, event: Json) -> None:
 		gone = event["code"] == "no_such_file"  # taken back: no error
-		self._tell(tr(event["reason"]), "file" if gone else "warning", stays=not gone)
+		self._tell(event["reason"], "file" if gone else "warning", stays=not gone)
 
 	def _on_device(self, event: Json) -> None:
 		if event["reason"]:
-			self._tell(tr(event["reason"]), "warning", tr("Settings"), self.view.settings, stays=True)
+			self._tell(event["reason"], "warning", "Settings", self.view.settings, stays=True)
 
 	def _on_knock(self, event: Json) -> None:
-		self._tell(
-			knock_words(event), "person", tr("Look"), partial(self.view.show_panel, "attendees"), stays=True
-		)
+		look = partial(self.view.show_panel, "attendees")
+		self._tell(knock_words(event), "person", "Look", look, stays=True)
+
+	def _on_knock_gone(self, event: Json) -> None:
+		if asked := self.view.shot.asks.get(event["n"]):
+			self.view.toasts.forget(knock_words(asked))
 
 	def _on_host_away(self, event: Json) -> None:
 		minutes = math.ceil(event["seconds"] / 60)
@@ -22921,6 +22947,7 @@ class Actions:
 		self.view = view
 		self.source = self.shown = ""  # what is shared, as the command says it, and as people do
 		self.read = 0  # lines of chat, while the desktop was shared
+		self.refused: Run = str  # shows the last form again, with a reason
 
 	def me(self) -> Person:
 		"""Oneself as the roster says."""
@@ -22967,34 +22994,41 @@ class Actions:
 		if not view.shot.may("react"):
 			self.refuse("react")
 			return
-		send = lambda char: view.act("react", emoji=char)  # noqa: E731
-		EmojiPicker(view.look, REACTIONS, send, view.side.buttons["react"].canvas, 6)
+		button = view.side.buttons["react"].canvas
+		EmojiPicker(view.look, REACTIONS, lambda char: view.act("react", emoji=char), button, 6)
 
 	def share(self) -> None:
 		"""Start or stop sharing the screen; another's sharing is not interrupted."""
-		view, shot = self.view, self.view.shot
+		view, shot, over = self.view, self.view.shot, self._who_shares()
 		if shot.presenter == shot.me != 0:
 			view.act("share", on=False)
 		elif not shot.may("share"):
 			self.refuse("share")
-		elif shot.presenter and not shot.leads:
-			view.toasts.add(self._who_shares(), "share")
+		elif over and not shot.leads:
+			view.toasts.add(over, "share")
 		else:
-			over = self._who_shares() if shot.presenter else ""
+			go = partial(self._share, over)
 			keep_private(view.look.root, True)
-			view.ask(ShareDialog(view.look, view.frame, view.backend, view.tasks, self._share, over))
+			view.ask(ShareDialog(view.look, view.frame, view.backend, view.tasks, go, over))
 
 	def _who_shares(self) -> str:
 		shot = self.view.shot
 		one = shot.person(shot.presenter)
-		return tr("{name} is sharing already.", name=plain(one.name if one else "?"))
+		words = tr("{name} shares the screen", name=one.name if one else "?")
+		return words if shot.presenter not in (0, shot.me) else ""
 
-	def _share(self, source: str, words: str) -> None:
-		view = self.view
-		if view.shot.presenter not in (0, view.shot.me):
-			view.act("take_over")
-		self.source, self.shown, self.read = source, words, len(view.shot.chat)
-		view.act("share", on=True, source=source)
+	def _share(self, over: str, source: str, words: str) -> None:
+		view, now = self.view, self._who_shares()
+		if now in ("", over):
+			if now:
+				view.act("take_over")
+			self.source, self.shown, self.read = source, words, len(view.shot.chat)
+			view.act("share", on=True, source=source)
+		elif view.shot.leads:  # somebody began while one chose
+			go = tr("Take over"), "danger", partial(self._share, now, source, words)
+			view.confirm(now, "", ("Cancel", "plain"), go)
+		else:
+			view.toasts.add(now, "share")
 
 	def present(self) -> None:
 		"""While the desktop is shared, a small bar lies over it in place of the window."""
@@ -23025,7 +23059,7 @@ class Actions:
 		"""What everyone sees; what lets it stand still or go on, and what ends it."""
 		paused = self.me().paused
 		pause = partial(self.view.act, "pause", on=not paused)
-		words = tr("Paused") if paused else tr("Everyone sees {name}", name=plain(tr(self.shown)))
+		words = tr("Paused") if paused else tr("Everyone sees {name}", name=tr(self.shown))
 		pauses = tr("Resume") if paused else tr("Pause"), pause
 		return words, "plain", pauses, (tr("Stop share"), self.share)
 
@@ -23066,25 +23100,22 @@ class Actions:
 		shot, way = self.view.shot, self.view.backend.ways_in()[0]
 		words = [shot.title, f"{tr('Address')}: {way.address}", f"{tr('or the code')}: {way.code}"]
 		copy_text(self.view.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
-		self.view.toasts.add(tr("Copied: paste it for the others"), "check")
+		self.view.toasts.add("Copied: paste it for the others", "check")
 
 	def save_chat(self) -> None:
 		"""Choose a file and write the messages to it."""
+		shot, add = self.view.shot, self.view.toasts.add
 		if path := self._new_path("Save the chat", ".txt"):
-			self._write_chat(Path(path))
+			try:
+				Path(path).write_text("\n".join([shot.title, "", *map(chat_words, shot.chat), ""]), "utf-8")
+			except OSError as error:
+				add(tr(UNWRITABLE, path=path, fault=system_words(error)), "warning")
+			else:
+				add(tr("Saved: {name}", name=Path(path).name), "check")
 
 	def _new_path(self, title: str, kind: str) -> str:
 		name = safe_file_name(self.view.shot.title) + kind
 		return asked_path(self.view.frame, tr(title), save=True, initialfile=name, defaultextension=kind)
-
-	def _write_chat(self, path: Path) -> None:
-		shot, toasts = self.view.shot, self.view.toasts
-		try:
-			path.write_text("\n".join([shot.title, "", *map(chat_words, shot.chat), ""]), "utf-8")
-		except OSError as error:
-			toasts.add(tr(UNWRITABLE, path=path, fault=system_words(error)), "warning")
-		else:
-			toasts.add(tr("Saved: {name}", name=path.name), "check")
 
 	def upload(self, what: str = "upload") -> None:
 		"""Choose a file to offer, or to `hand_out` or to `hand_in`."""
@@ -23116,35 +23147,46 @@ class Actions:
 			view.needs_render = True
 			view.show_panel("attendees")
 
-	def _form(self, title: str, ok: str, go: Callable[..., object], *captions: str) -> None:
+	def _form(
+		self, title: str, ok: str, command: Callable[..., Json], fields: Mapping[str, str], trouble: str = ""
+	) -> None:
+		"""Ask for what `command` is made of, by caption; if that is refused, ask again."""
+
+		def go(*values: str) -> None:
+			typed = dict(zip(fields, values, strict=True))
+			self.refused = partial(self._form, title, ok, command, typed)
+			self.view.act(**command(*values), ref="form")
+
 		look = self.view.look
 		form = self.view.dialog = Form(look, tr(title).rstrip("…"), tr(ok).rstrip("…"), go)
-		for words in captions:
-			form.caption(tr(words))
-			form.add(Field(look, form.body, enter=form.enter))
+		for words, value in fields.items():
+			form.caption(words)
+			form.add(Field(look, form.body, value, enter=form.enter))
+		form.blame(trouble)
 
 	def ask_class(self) -> None:
 		"""A quick question to everyone."""
 
-		def ask(question: str, answers: str) -> None:
+		def ask(question: str, answers: str) -> Json:
 			choices = [one.strip() for one in answers.split("/") if one.strip()]
 			choices = choices if len(choices) > 1 else ["✓", "✗"]
-			self.view.act("ask", question=question or "?", answers=choices[:MOST_ANSWERS])
+			return {"do": "ask", "question": question or "?", "answers": choices[:MOST_ANSWERS]}
 
-		self._form("Quick question…", "Send", ask, "Question", "Answers, with / between them")
+		fields = {"Question": "", "Answers, with / between them": ""}
+		self._form("Quick question…", "Send", ask, fields)
 
 	def ask_collect(self) -> None:
 		"""What is to be handed in."""
 
-		def collect(title: str) -> None:
-			self.view.act("collect", open=True, title=title or self.view.shot.title)
+		def collect(title: str) -> Json:
+			return {"do": "collect", "open": True, "title": title or self.view.shot.title}
 
-		self._form("Collect work…", "Collect work…", collect, "Title")
+		self._form("Collect work…", "Collect work…", collect, {"Title": ""})
 
 	def ask_name(self, name: str) -> None:
 		"""Another name for somebody."""
 		who = {} if name == self.view.shot.name else {"who": name}
-		self._form("Rename…", "Rename…", lambda new: self.view.act("rename", name=new, **who), "New name")
+		self._form("Rename…", "Rename…", lambda new: {"do": "rename", "name": new, **who}, {"New name": ""})
 
 	def show_folder(self, path: str) -> None:
 		"""Open the folder of what was received."""
@@ -23152,7 +23194,7 @@ class Actions:
 		if folder.is_dir():
 			getattr(os, "startfile", lambda path: webbrowser.open(path.as_uri()))(folder)
 		else:
-			self.view.toasts.add(tr("No files yet"), "folder")
+			self.view.toasts.add("No files yet", "folder")
 
 	def about(self, key: int) -> list[Entry]:
 		"""What can be done with a person, as menu entries."""
@@ -23167,8 +23209,8 @@ class Actions:
 
 	def ask_hand_over(self, to: str) -> None:
 		"""Ask before it goes to `to`."""
-		words = tr("The lesson goes on at {name}'s computer; messages pass through it.", name=plain(to))
-		no, over = (tr("Cancel"), "plain"), tr("Hand the lesson over…").rstrip("…")
+		words = tr("The lesson goes on at {name}'s computer; messages pass through it.", name=to)
+		no, over = ("Cancel", "plain"), tr("Hand the lesson over…").rstrip("…")
 		go = over, "primary", partial(self.view.act, "hand_over", to=to, rights=False)
 		self.view.confirm(over, words, no, go)
 
@@ -23185,29 +23227,22 @@ class Actions:
 
 	def ask_remove(self, name: str) -> None:
 		"""Ask before removing somebody."""
-		self.view.confirm(
-			tr("Remove {name}?", name=plain(name)),
-			"",
-			(tr("Cancel"), "plain"),
-			(tr("Remove"), "danger", partial(self.view.act, "remove", who=name)),
-			first=tr("Cancel"),
-		)
+		go = "Remove", "danger", partial(self.view.act, "remove", who=name)
+		self.view.confirm(tr("Remove {name}?", name=name), "", ("Cancel", "plain"), go, first="Cancel")
 
 	def ask_leave(self, closes: bool = False) -> None:
 		"""Ask before leaving; a host may end it for all. `closes`: the window with it, unless it goes on."""
-		view, title = self.view, tr("Leave the meeting")
-		stay = (tr("Stay"), "plain")
+		view, title, stay = self.view, tr("Leave the meeting"), ("Stay", "plain")
 		if view.shot.role == "host":
-			words = tr("Others can go on without you, or the meeting ends for all.")
-			leave = (tr("Leave"), "plain", self.leave)
-			end = (tr("End for all"), "danger", partial(self.leave, closes, "end"))
-			view.confirm(title, words, stay, leave, end, first=tr("Leave"))
+			words = tr("Others can go on without you.")
+			leave = ("Leave", "plain", self.leave)
+			end = ("End for all", "danger", partial(self.leave, closes, "end"))
+			view.confirm(title, words, stay, leave, end, first="Leave")
 			body = cast(Dialog, view.dialog).body
 			save = Button(view.look, body, self.save_list, tr("Save the list of who was here…"), kind="link")
 			save.pack(anchor="w", padx=view.look.px(20))
 		else:
-			words = tr("You can come back at any time.")
-			view.confirm(title, words, stay, (tr("Leave"), "danger", partial(self.leave, closes)))
+			view.confirm(title, "", stay, ("Leave", "danger", partial(self.leave, closes)))
 
 	def leave(self, closes: bool = False, do: str = "leave") -> None:
 		"""Leave at once, or `end` the meeting for all; `closes`: the window, too."""
@@ -23403,8 +23438,7 @@ class MainAppView:
 		asked, rules, actions = shot.question, shot.rules, self.actions
 		leave, check = (tr("Leave"), actions.leave), (tr("Not working? Check this computer"), actions.check)
 		if shot.link == "reconnecting":
-			words = tr("The connection was lost. Reconnecting…")
-			yield words, "link", check
+			yield tr("Reconnecting…"), "link", check
 		elif shot.presenter and shot.presenter == shot.me:
 			yield actions.sharing()
 		elif shot.served_by not in ("", shot.host):
@@ -23420,7 +23454,7 @@ class MainAppView:
 		for one in shot.people * shot.leads:
 			if one.name == rules.spotlight and not one.camera and one.id != shot.me:
 				ask = partial(self.act, "ask_share", who=one.name, what="camera")
-				yield plain(f"{one.name}: {tr('The camera is off')}"), "link", (tr("Ask"), ask)
+				yield f"{one.name}: {tr('The camera is off')}", "link", (tr("Ask"), ask)
 		if shot.leads and lost >= max(3, len(shot.people)):
 			words = tr(
 				"{count} people lost the connection: look at this computer's cable or Wi-Fi", count=lost
@@ -23434,7 +23468,7 @@ class MainAppView:
 				(f"{'● ' * (asked.own == n)}{plain(answer)}", partial(self.act, "answer", index=n))
 				for n, answer in enumerate(asked.answers)
 			]
-			yield plain(asked.question), "primary", *choices
+			yield asked.question, "primary", *choices
 		if not shot.leads and rules.collecting and shot.name not in shot.handed_in:
 			words = tr("To be handed in: {title}", title=rules.collecting)
 			yield words, "primary", (tr("Hand in"), partial(actions.upload, "hand_in"))
@@ -23537,6 +23571,9 @@ class MainAppView:
 	def reading(self) -> bool:
 		return self.panel_open and self.tab == "messages"
 
+	def in_front(self) -> bool:
+		return focused(self.look.root) is not None
+
 	def ask(self, dialog: Dialog) -> None:
 		"""Show a dialog in place of another."""
 		if self.dialog is not None:
@@ -23556,7 +23593,7 @@ class MainAppView:
 				self.actions.source, self.actions.shown = "screen:0", Words("Screen {number}", number=1)
 			self.act("agree", to=to, yes=agreed)
 
-		no, agreed = (tr("Not now"), "plain", partial(answer, False)), (yes, "primary", partial(answer, True))
+		no, agreed = ("Not now", "plain", partial(answer, False)), (yes, "primary", partial(answer, True))
 		self.confirm(words, more, no, agreed, first=no[0])
 		dialog = cast(ConfirmDialog, self.dialog)
 		if to == "share":
@@ -23805,7 +23842,7 @@ class WindowLoop:
 			first.close()
 			self._new_start().resume(first)
 			if self.joining is not None:
-				self.start.wait(tr(self._words))
+				self.start.wait(self._words)
 			first.frame.destroy()
 		before.forget()
 		if page and (view := self.view or self.start):
@@ -23814,7 +23851,7 @@ class WindowLoop:
 	def show_start(self, trouble: str) -> None:
 		"""Show the start window, with a reason why one is back."""
 		keep_private(self.root, False)
-		self._new_start().trouble.configure(text=tr(trouble))
+		self._new_start().say(trouble)
 
 	def _new_start(self) -> StartView:
 		self.start = StartView(self.look, self.backend, self.tasks, self.begin, self.cancel, self.restyle)
@@ -23825,7 +23862,7 @@ class WindowLoop:
 		"""Join or host, saying `words` meanwhile; it goes on whatever becomes of the view."""
 		if self.joining is None and self.start is not None:
 			self.joining, self._words = Joining(), words
-			self.start.wait(tr(words))
+			self.start.wait(words)
 			self.tasks.run(partial(work, self.joining), partial(self._came, self.joining))
 
 	def cancel(self) -> None:
@@ -23952,7 +23989,7 @@ def run_window(
 	root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
 	loop = WindowLoop(app, root)
 	if begin is not None:
-		loop.begin(begin, "Starting the meeting…")
+		loop.begin(begin, "One moment…")
 	elif loop.start is not None and address:
 		loop.start.join_at(address, "")
 	root.mainloop()

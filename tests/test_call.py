@@ -228,6 +228,18 @@ class TestMessages:
 		assert all(isinstance(event["event"], str) for event in events)
 
 
+def test_who_leads_no_longer_knows_no_longer_who_waits_or_was_removed(state: StateManager) -> None:
+	for how in ("state", "welcome"):
+		state.apply({"type": "state", "user": {**ANA, "role": "co-host"}})
+		state.apply({"type": "asks", **wire_examples.SERVER["asks"]})
+		state.apply({"type": "banned", "names": ["Tim"]})
+		assert state.current.asks and state.current.banned
+		state.apply({"type": "state", "user": {**BEN, "hand": 0.0}})
+		assert state.current.asks, "another's state changes nothing"
+		state.apply({"type": "state", "user": ANA} if how == "state" else welcome())
+		assert not state.current.asks and not state.current.banned
+
+
 class TestSnapshot:
 	def test_nothing_in_it_can_be_changed(self, state: StateManager) -> None:
 		state.apply({"type": "chat", **line(1)})

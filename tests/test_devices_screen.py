@@ -190,7 +190,7 @@ class FakeUser32:
 
 	def __init__(self, *stack: tuple[int, ...], front: int = 0) -> None:
 		self.stack = {one[0]: one for one in stack}
-		self.front, self.calls = front, list[tuple[str, int]]()
+		self.front, self.calls = front, list[tuple[Any, ...]]()
 
 	def GetForegroundWindow(self) -> int:  # noqa: N802
 		return self.front
@@ -204,6 +204,12 @@ class FakeUser32:
 
 	def SetForegroundWindow(self, window: int) -> None:  # noqa: N802
 		self.calls.append(("SetForegroundWindow", window))
+
+	def GetParent(self, window: int) -> int:  # noqa: N802
+		return 100 + window
+
+	def FlashWindow(self, window: int, on: bool) -> None:  # noqa: N802
+		self.calls.append(("FlashWindow", window, on))
 
 	def GetWindow(self, window: int, way: int) -> int:  # noqa: N802
 		order = [*self.stack]
@@ -248,7 +254,8 @@ def test_windows_names_the_windows_of_others_the_one_in_front_first() -> None:
 	assert [*windows.windows()] == [5, 9, 1] and windows.front() == 5
 	assert windows.title(9) == "Añadir 9 😀"
 	windows.bring(9)
-	assert user.calls == [("SetForegroundWindow", 9)]
+	windows.flash(SimpleNamespace(winfo_id=lambda: 70))
+	assert user.calls == [("SetForegroundWindow", 9), ("FlashWindow", 170, True)]
 
 
 OWN = """

@@ -313,7 +313,7 @@ def test_the_meeting_of_another_account_is_named_and_left_alone(
 	for role in (("--end",), ("--host", "--headless", "--name", "Mr Fox", *SILENT)):
 		done = program(tmp_path / "other", *role, *where)
 		assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-		assert "“Maths” of Ms Lee is running on this computer." in done.stderr
+		assert "“Maths · Ms Lee” is still running." in done.stderr
 	ana.send(do="users", ref=1)
 	ana.wait("users", ref=1)
 

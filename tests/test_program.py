@@ -94,7 +94,7 @@ def test_hosting_that_failed_leaves_the_list_as_it_was(
 ) -> None:
 	_, base = serve(meeting, "--title", "Chess")
 	program._server["base"] = base
-	with pytest.raises(cs.Refused, match="is running on this computer"):
+	with pytest.raises(cs.Refused, match="is still running"):
 		program.host("Ana", "Physics", "")
 	ad = found(program, "Chess")
 	joined = program.join(ad.address, ad.port, "Ana", "")

@@ -999,7 +999,7 @@ class TestSharing:
 		world.room.planes.share_start(ana.id)
 		world.say(host, "take_over")
 		world.room.planes.share_start(host.id)
-		for one, words in ((ana, "took over the screen."), (ben, "is sharing already.")):
+		for one, words in ((ana, "took over the screen."), (ben, "shares the screen")):
 			with pytest.raises(Refused) as refused:
 				world.room.planes.share_start(one.id)
 			assert (refused.value.code, refused.value.reason) == ("share_busy", f"{host.name} {words}")

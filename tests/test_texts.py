@@ -153,9 +153,9 @@ def test_the_search_for_bypasses_can_fail() -> None:
 
 def test_a_sentence_knows_itself_in_every_language(monkeypatch: pytest.MonkeyPatch) -> None:
 	refused = cs.Refused("share_busy", name="Ana")
-	assert (str(refused), refused.told) == ("Ana is sharing already.", {"code": "share_busy", "name": "Ana"})
+	assert (str(refused), refused.told) == ("Ana shares the screen", {"code": "share_busy", "name": "Ana"})
 	monkeypatch.setattr(cs.tr, "language", "es")
-	assert cs.tr(refused.reason) == "Ana ya está compartiendo."
+	assert cs.tr(refused.reason) == "Ana comparte la pantalla"
 	assert cs.tr("The meeting is full.") == "La reunión está llena."
 	assert cs.tr("Nobody ever said this.") == "Nobody ever said this."
 	assert cs.tr("{count} people", count=3) == "3 personas"
@@ -228,7 +228,7 @@ def test_the_search_for_english_can_fail() -> None:
 		),
 		(cs.Words("Default ({name})", name="Speaker"), "Predeterminado (Speaker)"),
 		(cs.Words("Camera {number}", number=2), "Cámara 2"),
-		(cs.Refused("share_busy", name="Host").reason, "Host ya está compartiendo."),
+		(cs.Refused("share_busy", name="Host").reason, "Host comparte la pantalla"),
 	],
 )
 def test_our_own_words_in_a_sentence_are_translated_too_but_names_are_not(

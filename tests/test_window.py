@@ -604,7 +604,7 @@ def test_what_begins_the_window_is_said_and_its_failure_too(opened: Open) -> Non
 		hold.wait(10)
 		raise cs.Refused("no_meeting", "The host does not answer.")
 
-	driver.loop.begin(lambda _: fail(), "Starting the meeting…")
+	driver.loop.begin(lambda _: fail(), "One moment…")
 	driver.until(lambda: driver.start.busy.frame.winfo_ismapped(), "it says what goes on")
 	hold.set()
 	driver.until(lambda: driver.start.trouble["text"] == "The host does not answer.", "why it failed")
@@ -671,7 +671,20 @@ def test_the_host_is_marked_in_the_chat_and_lets_the_removed_back(opened: Open) 
 	assert last(call, "unban") == {"do": "unban", "who": "Zoe"}
 
 
-def test_messages_are_selected_copied_and_saved(opened: Open, tmp_path: Path) -> None:
+def test_the_notice_of_who_waits_goes_with_the_waiting(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet(host=True)
+	knock(driver, call, 4, "Tim", "knock")
+	driver.view.toasts.add("Another notice", "info", "Look", stays=True)
+	call.change(asks={})
+	call.gui_queue.put({"event": "knock_gone", "n": 4})
+	driver.until(lambda: len(driver.view.toasts._toasts) == 1, "it is gone")
+	assert driver.view.toasts._toasts[0].words == "Another notice"
+
+
+def test_messages_are_selected_copied_and_saved(
+	opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 	driver = opened()
 	driver.meet()
 	panel = driver.view.chat
@@ -685,7 +698,8 @@ def test_messages_are_selected_copied_and_saved(opened: Open, tmp_path: Path) ->
 	driver.hand("keyup", "shift")
 	driver.key("ctrl+c")
 	assert len(driver.root.clipboard_get().splitlines()) == 2
-	driver.view.actions._write_chat(tmp_path / "chat.txt")
+	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: str(tmp_path / "chat.txt"))
+	driver.view.actions.save_chat()
 	saved = (tmp_path / "chat.txt").read_text("utf-8")
 	assert all(line.text.splitlines()[0] in saved for line in driver.view.shot.chat)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 import tkinter as tk
@@ -39,7 +40,7 @@ def screen() -> Iterator[str]:
 def share(driver: Driver, source: str) -> None:
 	"""Share it, by the dialog's word."""
 	names = {"screen:1": cs.Words("Screen {number}", number=2)}
-	driver.view.actions._share(source, names.get(source, Path(source).name))
+	driver.view.actions._share("", source, names.get(source, Path(source).name))
 	driver.until(lambda: driver.view.shot.presenter == driver.view.shot.me, "it is shared")
 	driver.pump(0.3)
 
@@ -107,3 +108,41 @@ def test_the_bar_over_the_desktop_goes_with_the_meeting(opened: Open) -> None:
 	driver.until(lambda: driver.loop.start is not None, "the start window")
 	driver.until(lambda: driver.root.state() != "iconic", "in sight")
 	assert not any(isinstance(one, tk.Toplevel) and one.winfo_viewable() for one in walk(driver.root))
+
+
+@pytest.mark.parametrize("event", ["knock", "hand", "private", "none"])
+def test_whoever_waits_for_an_answer_is_seen_in_the_task_bar(opened: Open, event: str) -> None:
+	"""While another program is in front; a notice that asks for nothing disturbs nobody."""
+	driver = opened("")
+	call = driver.meet(5, host=True)
+	told = {
+		"knock": {"n": 1, "name": "Tim", "address": "192.168.1.9", "why": "knock"},
+		"hand": {"event": "state", "id": 3, "name": "Jonas Weber", "hand": True, "raised": True},
+		"private": {"from": "Jonas Weber", "text": "May I?", "n": 99, "to": "Mr Lewis"},
+		"none": {"event": "muted", "by": "Jonas Weber", "id": 3},
+	}[event]
+
+	def asks() -> bool:
+		with contextlib.closing(cs._XDesktop()) as desk:
+			(outer,) = [
+				one for one in desk._words(desk._root, "_NET_CLIENT_LIST") if desk.title(one) == cs.APP_NAME
+			]
+			return desk._atom("_NET_WM_STATE_DEMANDS_ATTENTION") in desk._words(outer, "_NET_WM_STATE")
+
+	def tell() -> None:
+		call.gui_queue.put({"event": event, **told})
+		driver.until(lambda: driver.view.toasts._toasts, "the notice")
+		driver.pump(0.3)
+
+	driver.until(driver.view.in_front, "the window is in front")
+	if event != "private":  # which is being read
+		tell()
+		assert not asks()
+		driver.view.toasts._toasts.clear()
+	other = tk.Tk()
+	try:
+		driver.until(lambda: other.focus_force() or not driver.view.in_front(), "another is in front")  # type: ignore[func-returns-value]
+		tell()
+		assert asks() is (event != "none")
+	finally:
+		other.destroy()

@@ -513,7 +513,7 @@ def test_who_shares_is_named(opened: Open) -> None:
 	driver.key("ctrl+shift+s")
 	driver.until(lambda: toasts(driver), "the reason")
 	name = next(one.name for one in driver.view.shot.people if one.id == 3)
-	assert toasts(driver) == [f"{name} is sharing already."]
+	assert toasts(driver) == [f"{name} shares the screen"]
 
 
 def test_two_toasts_at_most_and_errors_stay(opened: Open) -> None:
@@ -951,10 +951,155 @@ def test_the_host_takes_the_screen_over(opened: Open) -> None:
 	driver.until(lambda: dialog.found, "the screens")
 	assert not [one for one in call.commands if one["do"] in ("take_over", "share")], "nothing is chosen yet"
 	read = [one.cget("text") for one in walk(dialog.frame) if isinstance(one, tk.Label)]
-	assert f"{driver.view.shot.people[2].name} is sharing already." in read
+	assert f"{driver.view.shot.people[2].name} shares the screen" in read
 	driver.key("Right")
 	press(driver, dialog.frame, "Take over")
 	assert [c["do"] for c in call.commands if c["do"] in ("take_over", "share")] == ["take_over", "share"]
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_who_begins_to_share_while_another_chooses_is_not_interrupted_unasked(
+	opened: Open, host: bool
+) -> None:
+	driver = opened()
+	call = driver.meet(host=host)
+	driver.key("ctrl+shift+s")
+	dialog = driver.view.dialog
+	assert isinstance(dialog, cs.ShareDialog)
+	driver.until(lambda: dialog.found, "the screens")
+	driver.key("Right")
+	call.change(presenter=3)
+	driver.until(lambda: driver.view.shot.presenter == 3, "another shares")
+	press(driver, dialog.frame, "Share")
+	assert not [one for one in call.commands if one["do"] in ("take_over", "share")]
+	if host:
+		press(driver, driver.view.dialog.frame, "Take over")  # type: ignore[union-attr]
+		assert [c["do"] for c in call.commands if c["do"] in ("take_over", "share")] == ["take_over", "share"]
+	else:
+		assert "Jonas Weber shares the screen" in toasts(driver)
+
+
+@pytest.mark.parametrize(
+	("form", "typed", "do"),
+	[
+		("ask_class", ("Ready?", "yes / no"), "ask"), ("ask_collect", ("Fractions",), "collect"),
+		("ask_name", ("Mr Lee",), "rename"),
+	],
+)  # fmt: skip
+def test_a_form_that_is_refused_comes_back_with_what_was_typed(
+	opened: Open, monkeypatch: pytest.MonkeyPatch, form: str, typed: tuple[str, ...], do: str
+) -> None:
+	driver = opened()
+	call = driver.meet(host=True)
+	refs, obey = list[str](), call.do
+	monkeypatch.setattr(call, "do", lambda told: (refs.append(str(told.get("ref"))), obey(told)))
+	who = ["Mr Lewis"] * (form == "ask_name")
+	getattr(driver.view.actions, form)(*who)
+	for once in range(2):
+		driver.until(lambda: driver.root.grab_current(), "the form")
+		if not once:
+			for words in typed:
+				driver.type(words, *["Tab"] * (words is not typed[-1]))
+		driver.key("Return")
+		driver.until(lambda once=once: len(sent(call, do)) == once + 1, "it is sent")
+		told = {"event": "error", "code": "name_taken", "reason": "That is too long.", "ref": refs[-1]}
+		call.gui_queue.put(told)
+		driver.until(lambda: driver.root.grab_current(), "the form again")
+		read = [one.cget("text") for one in walk(driver.root.grab_current()) if isinstance(one, tk.Label)]
+		assert "That is too long." in read and overlaps(driver.root) == []
+	assert sent(call, do)[0] == sent(call, do)[1]
+	driver.key("Escape")
+	call.gui_queue.put({"event": "error", "code": "bad_command", "reason": "No.", "ref": "another"})
+	driver.until(lambda: "No." in toasts(driver), "what else was refused is a notice")
+
+
+def test_a_chosen_meeting_that_vanishes_is_not_replaced_by_another(opened: Open) -> None:
+	driver = opened()
+	start, (first, second) = driver.start, driver.backend.meetings
+
+	def joined() -> list[str]:
+		return [one[1] for one in driver.backend.calls if one[0] == "join"]
+
+	driver.until(lambda: start.list.rows, "the list")
+	driver.spot(start.list, f"meeting:{second.address}")
+	for left in ([first], [], [first]):
+		driver.backend.meetings = left
+		driver.pump(0.2)
+		press(driver, start.frame, "Join")
+		assert joined() == [] and start.trouble["text"] == "Chess club: no longer offered", left
+	driver.backend.meetings = [first, cs.replace(second, people=9)]
+	driver.pump(0.2)
+	driver.loop.restyle()
+	press(driver, driver.start.frame, "Join")
+	driver.until(joined, "it is back")
+	assert joined() == [second.address]
+
+
+def test_a_meeting_that_nobody_chose_makes_way(opened: Open) -> None:
+	driver = opened()
+	start, (first, second) = driver.start, driver.backend.meetings
+	for left in ([first], [], [second]):
+		driver.backend.meetings = left
+		driver.until(lambda left=left: start.chosen == next(iter(left), None), "the first of the list")
+
+
+def test_notices_notes_and_troubles_follow_the_language(opened: Open) -> None:
+	driver = opened()
+	driver.backend.refusal = cs.Refused("full")
+	driver.start.join_at("192.168.7.7", "")
+	driver.until(lambda: driver.start.trouble["text"] == "The meeting is full.", "the reason")
+
+	def turn(language: str) -> None:
+		driver.backend.settings["language"] = language
+		driver.loop.restyle()
+		driver.pump(0.2)
+
+	turn("fr")
+	assert driver.start.trouble["text"] == "La réunion est complète."
+	turn("en")
+	call = driver.meet(host=True)
+	call.gui_queue.put({"event": "leave", "id": 99, "name": "Bo", "reason": "lost"})
+	call.gui_queue.put({"event": "join", "id": 7 << 32, "name": "Mia"})
+	for event in ({"event": "private", "from": "Amira Hassan", "text": "x"}, call_error()):
+		driver.view.show_panel("files")
+		call.gui_queue.put(event)
+	driver.until(lambda: len(driver.view.toasts._toasts) == 2, "two notices")
+	turn("es")
+	driver.view.show_panel("messages")
+	driver.pump(0.1)
+	assert {"Amira Hassan te escribió en privado", "Responder", "La reunión está llena."} <= {*toasts(driver)}
+	assert {"Bo: perdió la conexión", "Mia entró"} <= {*written(driver.view.chat.list.canvas)}
+
+
+def call_error() -> cs.Json:
+	return {**cs.Refused("full").event, "event": "error", "ref": "x"}
+
+
+def test_many_arrivals_and_losses_at_once_are_a_line_each(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet(host=True)
+
+	def notes() -> list[str]:
+		driver.pump(0.1)
+		return [row.words for row in driver.view.chat.list.rows if isinstance(row, cs.NoteRow)][1:]
+
+	def tell(event: str, *names: str, **more: Any) -> None:
+		for name in names:
+			call.gui_queue.put({"event": event, "id": 7 << 32, "name": name, **more})
+
+	names = [f"Pupil {n}" for n in range(28)]
+	tell("join", "Ana")
+	assert notes() == ["Ana joined"]
+	tell("join", *names)
+	assert notes() == ["Ana +28 joined"]
+	tell("leave", *names, reason="lost")
+	tell("join", *names)
+	assert notes()[1:] == ["Pupil 0 +27: lost the connection", "Pupil 0 +27 joined"]
+	driver.view.act("chat", text="Good morning", ref="1")
+	tell("join", "Bo")
+	assert notes()[3:] == ["Bo joined"], "what was said stands between them"
+	tell("leave", "Bo", "Ana", reason="left")
+	assert notes()[4:] == ["Bo +1 left"]
 
 
 def test_every_control_of_the_settings(opened: Open) -> None:
