@@ -8387,7 +8387,7 @@ MOST_ADS = 32
 FALSE_EXPIRES = 60.0  # seconds; by then its address may be somebody else's
 MOST_ADS_OF_ONE = 8  # of one address, which hides nobody's meeting
 QUIET = 1.5
-SCAN_AGAIN = 30.0
+SCAN_AGAIN = (30.0, 30.0, 90.0, 480.0)  # seconds to the next, by how many were in vain
 SCAN_MOST = 1_024
 SCAN_AT_ONCE = 50
 SCAN_PATIENCE = 0.4
@@ -8537,9 +8537,12 @@ def interfaces_for(bind: str | None) -> list[Interface]:
 	return [Interface("", bind, 8 if IPv4Address(bind).is_loopback else 32)]
 
 
+PHYSICAL = ("wired", "wireless", "unaddressed")  # kinds of interfaces
+
+
 def plausible_interfaces(bind: str | None = None) -> list[Interface]:
 	"""Where others may reach this machine: physical interfaces first, never loopback."""
-	order = ("wired", "wireless", "unaddressed", "virtual", "vpn")
+	order = (*PHYSICAL, "virtual", "vpn")
 	found = [each for each in interfaces_for(bind) if each.kind in order]
 	return sorted(found, key=lambda each: order.index(each.kind))
 
@@ -8786,12 +8789,12 @@ def scan_targets(own: Sequence[Interface], known: Sequence[Address], port: int) 
 	"""Where to look for a host that no broadcast reaches: (own address, address, port), at most 1,024.
 
 	Known hosts, then the usual places of a gateway, then the subnets in random order, small ones first; of a
-	big one the addresses around the own.
+	big one the addresses around the own. Never a VPN's or a container's.
 	"""
 	targets = [(_way_to(own, address), address, own_port) for address, own_port in known]
 	gateways, rest = [], []
 	for each in sorted(own, key=lambda interface: -interface.prefix):
-		if each.loopback or each.prefix > 30:
+		if each.kind not in PHYSICAL or each.prefix > 30:
 			continue
 		block = IPv4Network((each.address, max(each.prefix, 22)), strict=False)
 		hosts = [str(host) for host in block.hosts() if str(host) != each.address]
@@ -8848,7 +8851,8 @@ class _PortScan:
 class MeetingFinder(DiscoveryLoop):
 	"""Looks for meetings on every interface, or with `bind` on that address only; any thread.
 
-	`known` hosts are asked directly, too. After 1.5 s of silence the own subnets are scanned for `base_port`.
+	`known` hosts are asked directly, too. After 1.5 s of silence the own subnets are scanned for `base_port`,
+	ever more rarely. While not `wanted()` nobody is asked.
 	"""
 
 	def __init__(
@@ -8859,8 +8863,10 @@ class MeetingFinder(DiscoveryLoop):
 		*,
 		counters: Counters | None = None,
 		port: int = DISCOVERY_PORT,
+		wanted: Callable[[], bool] = lambda: True,
 	):
 		self._bind = own_address(bind)
+		self._wanted = wanted
 		super().__init__("meeting-finder", counters or Counters(), self._on_turn)
 		unique = dict.fromkeys(place for place in known if _is_address(place[0]))
 		self._known = list(unique)[:MOST_ADS]
@@ -8873,17 +8879,16 @@ class MeetingFinder(DiscoveryLoop):
 		self._list = MeetingList({address for address, _ in self._known})
 		self._changed = threading.Condition()
 		self._settled = False
-		self._started = 0.0
-		self._ask_at = -math.inf
 		self._scan: _PortScan | None = None
-		self._scan_at = 0.0
 
 	def start(self) -> Loop:
 		"""Ask now, and go on until closed."""
-		self._started = monotonic()
-		self._scan_at = self._started + QUIET
+		self._begin(monotonic())
 		self._hear_beacons()
 		return super().start()
+
+	def _begin(self, now: float) -> None:
+		self._started, self._scan_at, self._ask_at, self._scans = now, now + QUIET, -math.inf, 0
 
 	def meetings(self) -> list[MeetingAd]:
 		"""Those of this protocol version heard within 6 s, the longest known first."""
@@ -8917,6 +8922,9 @@ class MeetingFinder(DiscoveryLoop):
 			self._changed.notify_all()
 
 	def _on_turn(self, now: float) -> float:
+		if not (self._scan or self._wanted()):
+			self._begin(now)
+			return now + 0.5
 		if now >= self._ask_at:
 			rounds = (self._started + after for after in ROUNDS)
 			self._ask_at = next((at for at in rounds if at > now), now + ASK_EVERY)
@@ -8991,24 +8999,24 @@ class MeetingFinder(DiscoveryLoop):
 		if self._scan is None:
 			if now < self._scan_at:
 				return self._scan_at
-			self._scan_at = now + SCAN_AGAIN
 			if self.meetings() or self.other_versions():
-				self._settle()
-				return self._scan_at
+				return self._settle(now, 0)
 			targets = scan_targets(self._interfaces, self._known, self._base_port)
 			reachable = [target for target in targets if target[0] in self._mouths]
 			self._scan = _PortScan(self, reachable, self._ask_directly)
 		due = self._scan.step(now)
 		if due is None:
 			self._scan = None
-			self._scan_at = now + SCAN_AGAIN
-			self._settle()
-		return due or self._scan_at
+			due = self._settle(now, self._scans + 1)
+		return due
 
-	def _settle(self) -> None:
+	def _settle(self, now: float, scans: int) -> float:
+		self._scans = scans
+		self._scan_at = now + SCAN_AGAIN[min(scans, 3)]
 		with self._changed:
 			self._settled = True
 			self._changed.notify_all()
+		return self._scan_at
 
 
 # -- asking the servers of one meeting
@@ -12613,14 +12621,16 @@ class Acceptors:
 		while not worker.stopping.is_set():
 			try:
 				sock, address = listener.accept()
-			except OSError as error:
+				with ExitStack() as unserved:
+					unserved.callback(sock.close)
+					begin(sock, address[0])
+					unserved.pop_all()
+			except Exception as error:  # noqa: BLE001 - threads run out, too; the next one is taken
 				if worker.stopping.is_set() or listener.fileno() < 0:
 					return
 				if self._warnings.take(monotonic()):
-					log.warning("a connection could not be accepted: %s", error.strerror)
+					log.warning("a connection could not be accepted: %s", error)
 				worker.stopping.wait(0.1)
-				continue
-			begin(sock, address[0])
 
 
 class ConferenceServer:
@@ -16978,9 +16988,14 @@ class Program:
 		self._given: GivenApp | None = None
 		self.voice = Voice()
 		self._look = look and not self.lesson()  # a plain start joins by itself, once
-		self._finder = MeetingFinder(options.bind, self._known.places(), options.port)
+		known = self._known.places()
+		self._finder = MeetingFinder(options.bind, known, options.port, wanted=lambda: not self._meets)
 		self._finder.start()
 		self._started = monotonic()
+
+	@property
+	def _meets(self) -> bool:
+		return self._controller is not None and self._controller.status is None
 
 	def find(self) -> Sequence[MeetingAd]:
 		return self._finder.meetings()
@@ -17037,12 +17052,11 @@ class Program:
 
 	def doctor(self) -> Diagnosis:
 		"""What stands in the way. Devices are left alone while something uses them."""
-		meeting = self._controller is not None and self._controller.status is None
 		options = self._chosen(self._options.name)
 		for what in self.preview.using():
 			setattr(options, what, "none")
-		facts = examine(options, devices=not meeting)
-		if meeting and self._controller and self._controller.successors.serving:
+		facts = examine(options, devices=not self._meets)
+		if self._meets and self._controller and self._controller.successors.serving:
 			shot = self._controller.snapshot()
 			facts = replace(facts, standby=True, reachable=facts.reachable and shot.name in shot.heirs)
 		if self._hosted:

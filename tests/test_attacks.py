@@ -732,7 +732,31 @@ def test_no_descriptors_left_is_said_once_and_waited_out(
 		accepting.start()
 		time.sleep(0.5)
 		accepting.close()
-	assert caplog.text.count("a connection could not be accepted: Too many open files") == 1
+	assert caplog.text.count("a connection could not be accepted: [Errno 24] Too many open files") == 1
+
+
+@pytest.mark.parametrize(
+	"fault", [RuntimeError("can't start new thread"), OSError(errno.EMFILE, "full"), KeyError]
+)
+def test_who_cannot_be_served_keeps_nobody_after_it_out(server: cs.ConferenceServer, fault: Any) -> None:
+	"""An acceptor outlives whatever a connection does to its server."""
+	served: list[str] = []
+
+	def begin(sock: socket.socket, address: str) -> None:
+		served.append(address)
+		if len(served) < 3:
+			raise fault
+		sock.close()
+
+	with socket.create_server(("127.0.0.1", 0)) as listener:
+		accepting = cs.Worker("accept", partial(server._acceptors._run, listener, begin)).start()
+		with contextlib.ExitStack() as stack:
+			for _ in range(3):
+				stack.enter_context(socket.create_connection(listener.getsockname()))
+			wait_until(lambda: len(served) == 3)
+		accepting.stop()
+		cs.cut_off(listener)
+		accepting.close()
 
 
 def screen(server: cs.ConferenceServer, one: Member, role: str, stack: contextlib.ExitStack) -> ssl.SSLSocket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import selectors
@@ -265,7 +266,7 @@ class TestScanTargets:
 		assert cs.scan_targets([self.lan], [], 9000) != cs.scan_targets([self.lan], [], 9000)
 
 	def test_at_most_1024_small_nets_first(self) -> None:
-		big = cs.Interface("docker0", "172.17.0.1", 16)
+		big = cs.Interface("eth1", "172.17.0.1", 16)
 		targets = cs.scan_targets([big, self.lan], [], 9000)
 		assert len(targets) == 1024
 		assert len([own for own, _, _ in targets if own == self.lan.address]) == 253
@@ -273,6 +274,81 @@ class TestScanTargets:
 	def test_never_loopback(self) -> None:
 		loopback = cs.Interface("lo", "127.0.0.1", 8)
 		assert cs.scan_targets([loopback], [("127.0.0.1", 9000)], 9000) == []
+
+	@pytest.mark.parametrize(
+		"name", ["tun0", "wg0", "docker0", "br-1a2b", "Cisco AnyConnect", "VMware Adapter"]
+	)
+	def test_never_a_vpn_or_a_container(self, name: str) -> None:
+		for prefix in (16, 24):
+			targets = cs.scan_targets([cs.Interface(name, "172.20.0.9", prefix), self.lan], [], 9000)
+			assert {own for own, _, _ in targets} == {self.lan.address}
+
+
+class TestPace:
+	"""How often a finder asks and scans."""
+
+	@pytest.fixture
+	def scans(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+		"""When each scan began."""
+		began: list[float] = []
+
+		class Scan:
+			def __init__(self, *_: object) -> None:
+				began.append(0.0)
+
+			def step(self, now: float) -> float | None:
+				began[-1] = began[-1] or now
+				return now + 8.0 if now < began[-1] + 8.0 else None
+
+		monkeypatch.setattr(cs, "_PortScan", Scan)
+		return began
+
+	def played(self, finder: cs.MeetingFinder, until: float, at: float = 100.0) -> None:
+		"""Its turns from one time to another, seconds."""
+		while at < until:
+			due = finder._on_turn(at)
+			assert at < due
+			at = due
+
+	def test_who_hears_nobody_scans_ever_more_rarely(self, scans: list[float]) -> None:
+		finder = cs.MeetingFinder(HOME)
+		finder._ask_everywhere = lambda: None  # type: ignore[method-assign]
+		finder._begin(100.0)
+		self.played(finder, 100.0 + 3600)
+		pauses = [then - first for first, then in itertools.pairwise([100.0, *scans])]
+		assert pauses[:5] == pytest.approx([1.5, 38, 98, 488, 488], abs=2.1)
+		assert len(scans) <= 10, "an hour"
+		finder.close()
+
+	def test_who_heard_somebody_scans_soon_after_that_ended(self, scans: list[float]) -> None:
+		finder = cs.MeetingFinder(HOME)
+		finder._ask_everywhere = lambda: None  # type: ignore[method-assign]
+		finder._begin(100.0)
+		self.played(finder, 1500.0)
+		before = len(scans)
+		finder.other_versions = lambda: [("10.0.0.1", 1)]  # type: ignore[method-assign]
+		self.played(finder, 5000.0, 1500.0)
+		assert len(scans) == before
+		del finder.other_versions
+		self.played(finder, 5000.0 + 35.0, 5000.0)
+		assert len(scans) == before + 1
+		finder.close()
+
+	def test_nobody_is_asked_while_none_is_wanted(self, scans: list[float]) -> None:
+		wanted, asked = True, list[bool]()
+		finder = cs.MeetingFinder(HOME, wanted=lambda: wanted)
+		finder._ask_everywhere = lambda: asked.append(wanted)  # type: ignore[method-assign]
+		finder._begin(100.0)
+		self.played(finder, 111.0)
+		assert asked and scans
+		wanted = False
+		before = len(scans)
+		self.played(finder, 4000.0, 111.0)
+		assert all(asked) and len(scans) == before
+		wanted, count = True, len(asked)
+		self.played(finder, 4002.0, 4000.0)
+		assert len(asked) >= count + 2 and len(scans) == before + 1, "as at the beginning"
+		finder.close()
 
 
 class TestPortScan:

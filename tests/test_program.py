@@ -6,6 +6,7 @@ import contextlib
 import re
 import ssl
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_a_host_who_comes_back_through_the_list_is_the_host(program: cs.Program)
 	ad = found(program, "Physics")
 	second = program.join(ad.address, ad.port, "Ana", "")
 	until(lambda: second.state.current.role == "host")
+
+
+def test_who_is_in_a_meeting_asks_for_no_others(program: cs.Program, monkeypatch: pytest.MonkeyPatch) -> None:
+	asked: list[bool] = []
+	monkeypatch.setattr(cs, "ASK_EVERY", 0.05)
+	monkeypatch.setattr(program._finder, "_ask_everywhere", lambda: asked.append(True))
+	until(lambda: len(asked) > 3)
+	controller = program.host("Ana", "Physics", "")
+	until(lambda: program._finder._scan is None)
+	time.sleep(0.1)
+	asked.clear()
+	time.sleep(0.7)
+	assert not asked
+	leave(controller)
+	until(lambda: len(asked) > 3)
 
 
 def test_hosting_that_failed_leaves_the_list_as_it_was(
