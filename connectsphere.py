@@ -1678,7 +1678,6 @@ PROBE_SIZE = VIDEO_HEADER.size + 16  # of a probe and of what answers it
 AUDIO_SIZES = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG + 2 * BLOCK])
 AUDIO_PAIR = AUDIO_HEADER.size + TAG + 4 * BLOCK  # two blocks, downstream, numbered by the first
 LAYER_SHIFT = 30
-COUNTER_MASK = (1 << LAYER_SHIFT) - 1
 REPLAY_WINDOW = 512
 _WINDOW_BITS = (1 << REPLAY_WINDOW) - 1
 
@@ -1704,15 +1703,15 @@ class Sealer:
 
 	def __init__(self, key: bytes, *, layered: bool = False):
 		self._encrypt = AESGCM(key).encrypt
-		self._mask = COUNTER_MASK if layered else 0xFFFFFFFF
+		self._shift = LAYER_SHIFT if layered else 32
 		self._last: dict[tuple[int, int, int], int] = {}
 
 	def seal(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
 		"""`payload` sealed; SealError unless `number` is higher than any before in its lane."""
-		lane = (kind, ident, number & ~self._mask)
-		if not 0 <= number <= 0xFFFFFFFF or number & self._mask <= self._last.get(lane, -1):
+		lane = (kind, ident, number >> self._shift)
+		if not 0 <= number <= 0xFFFFFFFF or number <= self._last.get(lane, -1):
 			raise SealError(f"number {number} has run out or would be used twice")
-		self._last[lane] = number & self._mask
+		self._last[lane] = number
 		return self.again(kind, ident, number, payload, total)
 
 	def again(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
@@ -1750,7 +1749,7 @@ class Opener:
 
 	def __init__(self, key: bytes, *, layered: bool = False):
 		self._decrypt = AESGCM(key).decrypt
-		self._mask = COUNTER_MASK if layered else 0xFFFFFFFF
+		self._shift = LAYER_SHIFT if layered else 32
 		self._windows: dict[tuple[int, int, int], ReplayWindow] = defaultdict(ReplayWindow)
 
 	def open(self, kind: int, ident: int, number: int, sealed: bytes, total: int = 0) -> bytes:
@@ -1761,7 +1760,7 @@ class Opener:
 			)
 		except InvalidTag:
 			raise PeerFault("unsealed") from None
-		if not self._windows[kind, ident, number & ~self._mask].accept(number & self._mask):
+		if not self._windows[kind, ident, number >> self._shift].accept(number):
 			raise PeerFault("replayed")
 		return payload
 
@@ -4503,7 +4502,7 @@ class NameRegister:
 	The name of the `host` is the host's from the start, as are names that look like it.
 	"""
 
-	def __init__(self, host: str = ""):
+	def __init__(self, host: str):
 		self.people: dict[int, Claim] = {}
 		words = RESERVED_NAMES.split()
 		names = [host, *words, *(host + word for word in words), *(word + host for word in words)]
