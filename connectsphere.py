@@ -10729,6 +10729,11 @@ def _voice(number: int) -> Samples:
 	return speech + _tone(voice_pilot_hz(number), _VOICE_SECONDS, -40.0)
 
 
+def is_sound_card(spec: str) -> bool:
+	"""Whether a microphone or speaker is a real one, which can be pulled out and put back."""
+	return spec == "default" or spec.isdecimal()
+
+
 def open_microphone(spec: str) -> Microphone:
 	"""The microphone `spec`: default, an index, tone, tone:HZ, voice:N, FILE.wav or room:FILE.wav.
 
@@ -10736,7 +10741,7 @@ def open_microphone(spec: str) -> Microphone:
 	"""
 	if spec == "none":
 		raise DeviceError("Nothing is chosen.")
-	if spec == "default" or spec.isdecimal():
+	if is_sound_card(spec):
 		return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
 	kind, _, argument = spec.partition(":")
 	if spec == "tone" or (kind == "tone" and argument.isdecimal()):
@@ -10754,7 +10759,7 @@ def open_speaker(spec: str, start: float) -> Speaker:
 
 	`start` is the monotonic() of a stand-in's sample 0.
 	"""
-	if spec == "default" or spec.isdecimal():
+	if is_sound_card(spec):
 		return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
 	return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
 
@@ -13042,6 +13047,9 @@ class ClientOptions:
 	decode_all: bool = False  # a window looks at every picture; without one, only what is asked for
 	accept_changed: bool = False
 
+	def at(self, plane: str) -> Address:
+		return self.address, getattr(Ports.at(self.port), plane)
+
 	@property
 	def in_room(self) -> bool:
 		"""Whether the microphone hears the room: no file or tone does."""
@@ -13123,10 +13131,8 @@ class MediaPlane(ABC):
 		self.path = MediaPath(self._connected(), *self._keys(welcome), layered=self.PLANE == "video")
 
 	def _connected(self) -> UdpPort:
-		options, plane = self._options, self.PLANE
-		address = (options.address, getattr(Ports.at(options.port), plane))
-		bind = (options.bind or "0.0.0.0", 0)
-		return UdpPort(bind, self._counters, connect=address, sound=plane == "audio")
+		bind, plane = (self._options.bind or "0.0.0.0", 0), self.PLANE
+		return UdpPort(bind, self._counters, connect=self._options.at(plane), sound=plane == "audio")
 
 	def _keys(self, welcome: Json) -> tuple[int, str, str]:
 		return welcome["id"], welcome[f"{self.PLANE}_up"], welcome[f"{self.PLANE}_down"]
@@ -13406,11 +13412,6 @@ class AudioPlane(MediaPlane):
 
 
 # -- media: capturing, encoding, decoding, playing
-
-
-def is_sound_card(spec: str) -> bool:
-	"""Whether a microphone or speaker is a real one, which can be pulled out and put back."""
-	return spec == "default" or spec.isdigit()
 
 
 def loudness(samples: Samples) -> float:
@@ -14038,9 +14039,8 @@ class ScreenLink:
 				self.on_closed(refusal(answer))
 			return
 		self._ticket = answer["ticket"]
-		address = (self._options.address, Ports.at(self._options.port).screen)
 		try:
-			link = connect_link(self._loop, address, self._options.bind)
+			link = connect_link(self._loop, self._options.at("screen"), self._options.bind)
 		except OSError as error:
 			self._closed(str(error))
 			return
@@ -14876,8 +14876,7 @@ class FileTransfers:
 		ask = {"type": "ticket", "plane": "files", "direction": direction, "file": transfer.file}
 		ticket = self._ask(transfer, ask)["ticket"]
 		options = self._options
-		address = (options.address, Ports.at(options.port).files)
-		with closing(connect_stream(address, options.bind)) as stream:
+		with closing(connect_stream(options.at("files"), options.bind)) as stream:
 			transfer.hold(stream)
 			stream.open(monotonic() + HANDSHAKE_SECONDS)
 			if stream.fingerprint != options.fingerprint:
@@ -15086,8 +15085,7 @@ class CommandConnection:
 
 	def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
 		"""Connect, `patience` seconds at most, shake hands, say hello."""
-		address = (self._options.address, self._options.port)
-		link = connect_link(self._loop, address, self._options.bind)
+		link = connect_link(self._loop, self._options.at("control"), self._options.bind)
 		link.on_open = self._opened
 		link.on_bytes = self._on_bytes
 		link.on_close = self._closed
@@ -16772,7 +16770,7 @@ def _try_device(what: str, spec: str) -> None:
 	elif what == "mic":
 		with closing(open_microphone(spec)) as microphone:
 			microphone.read()
-	elif spec == "default" or spec.isdecimal():  # a file would be written over
+	elif is_sound_card(spec):  # a file would be written over
 		with closing(open_speaker(spec, monotonic())) as speaker:
 			speaker.write(SILENCE)
 
