@@ -18638,7 +18638,7 @@ class Look:
 
 def has_focus(widget: tk.Misc) -> bool:
 	"""Whether this very control has the keyboard."""
-	return str(widget.tk.call("focus")) == str(widget)
+	return focused(widget) is widget
 
 
 def focused(root: tk.Misc) -> tk.Misc | None:
@@ -20247,6 +20247,7 @@ class ToastStack:
 		icon: str = "info",
 		action: str = "",
 		command: Act = lambda: None,
+		*,
 		stays: bool = False,
 	) -> None:
 		"""Show a message."""
@@ -20797,7 +20798,7 @@ class ChatRow(Row):
 	first: bool
 	host: bool
 	whole: bool
-	panel: ChatPanel = field(compare=False, hash=False)
+	panel: ChatPanel = field(compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		look, px, p, line = view.look, view.look.px, view.look.palette, self.line
@@ -21237,10 +21238,10 @@ class PersonRow(Row):
 	person: Person
 	own: bool
 	speaking: bool
-	menu: Act = field(compare=False, hash=False)
+	menu: Act = field(compare=False)
 	facts: tuple[str, ...] = ()
 	gone: str = ""  # since when
-	choices: tuple[tuple[str, Act], ...] = field(default=(), compare=False, hash=False)
+	choices: tuple[tuple[str, Act], ...] = field(default=(), compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		look, px, p, one = view.look, view.look.px, view.look.palette, self.person
@@ -21306,7 +21307,7 @@ class FlowRow(Row):
 
 	words: str
 	buttons: tuple[tuple[str, str, bool], ...] = ()  # name, words, strong
-	run: Run = field(default=str, compare=False, hash=False)
+	run: Run = field(default=str, compare=False)
 	waits: bool = False
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
@@ -21454,7 +21455,7 @@ class FileRow(Row):
 
 	entry: FileEntry
 	others: int
-	actions: tuple[tuple[str, str, Act], ...] = field(compare=False, hash=False)
+	actions: tuple[tuple[str, str, Act], ...] = field(compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		px, p, one = view.look.px, view.look.palette, self.entry
@@ -21636,7 +21637,7 @@ class MeetingRow(Row):
 
 	ad: MeetingAd
 	chosen: bool
-	choose: Act = field(compare=False, hash=False)
+	choose: Act = field(compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		look, px, p, ad = view.look, view.look.px, view.look.palette, self.ad
@@ -21847,7 +21848,7 @@ class StartView:
 		self._tried = ("", 0, "", False)  # address, port, PIN; whether the address was typed
 		self._typed_pin = ""  # beside a typed address, until it is refused
 		self._listed: tuple[Any, ...] = ()
-		self._low = self._offered = self._picked = False
+		self._offered = self._picked = False
 		self.reason = ""
 		px = look.px
 		self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
@@ -21880,9 +21881,6 @@ class StartView:
 
 	def _squeeze(self, height: int) -> None:
 		px, low = self.look.px, height < self.look.px(600)
-		if low == self._low:
-			return
-		self._low = low
 		self.head.configure(height=px(50 if low else 84))
 		(self._spare.grid_remove if low else self._spare.grid)()
 
@@ -22448,7 +22446,7 @@ class SwitchRow(Row):
 	name: str
 	words: str
 	on: bool
-	flip: Act = field(compare=False, hash=False)
+	flip: Act = field(compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		px = view.look.px
@@ -22895,11 +22893,8 @@ class EventWords:
 
 	_on_private = _on_chat
 
-	def _tell(
-		self, words: str, icon: str, action: str = "", command: Act = lambda: None,
-		stays: bool = False,
-	) -> None:  # fmt: skip
-		self.view.toasts.add(words, icon, action, command, stays)
+	def _tell(self, words: str, icon: str, *action: Any, stays: bool = False) -> None:
+		self.view.toasts.add(words, icon, *action, stays=stays)
 		if action and not self.view.in_front():
 			with suppress(DeviceError), closing(_open_window_system()) as system:
 				system.flash(self.view.look.root)
@@ -23398,13 +23393,9 @@ class MainAppView:
 		self.toasts.step()
 
 	def _drain(self) -> None:
-		while True:
-			try:
-				event = self.controller.gui_queue.get_nowait()
-			except queue.Empty:
-				return
+		while not self.controller.gui_queue.empty():
 			self.needs_render = True
-			self.events.take(event)
+			self.events.take(self.controller.gui_queue.get())
 
 	def _show(self, shot: Snapshot) -> None:
 		self.side.show(shot, self.talk.on)
@@ -23671,8 +23662,8 @@ class Keys:
 	}  # fmt: skip
 	PAUSE = 1100  # ms without a repetition after which a press is a new one
 
-	def __init__(self, root: tk.Tk, loop: WindowLoop, wanted: Callable[[], bool]):
-		self.root, self.loop, self.space_wanted = keyed(root), loop, wanted
+	def __init__(self, root: tk.Tk, loop: WindowLoop):
+		self.root, self.loop = keyed(root), loop
 		self.commands = {key: name for name, one in COMMANDS.items() for key in one.keys.lower().split(", ")}
 		del self.commands[""]  # of those without keys
 		self._last: dict[int, tuple[bool, int]] = {}  # by key code: pressed or released, when (ms)
@@ -23729,7 +23720,8 @@ class Keys:
 		if focus is not None and focus.winfo_class() in self.TEXTS:
 			return
 		if event.keysym == "space":
-			talks = self.space_wanted() and focus in (None, self.root, view.stage.canvas)
+			wanted = self.loop.backend.setting("space_talk")
+			talks = wanted and focus in (None, self.root, view.stage.canvas)
 			if talks and (view.talk.on or not view.controller.snapshot().wants("mic")):
 				view.talk.press()
 			return
@@ -23796,7 +23788,7 @@ class WindowLoop:
 		self._style()
 		signs: Any = [self.look.photo(draw_logo, n) for n in (16, 32, 48, 128)]
 		root.iconphoto(True, *signs)
-		Keys(root, self, lambda: bool(backend.setting("space_talk")))
+		Keys(root, self)
 		self._size()
 		self.show_start("")
 		self.render_loop()

@@ -158,7 +158,7 @@ def test_a_raised_hand_is_told_whichever_comes_first(
 ) -> None:
 	driver = opened()
 	call, view, said = driver.meet(), driver.view, list[str]()
-	view.toasts.add = lambda words, *_: said.append(words)  # type: ignore[method-assign]
+	view.toasts.add = lambda words, *_, **__: said.append(words)  # type: ignore[method-assign]
 	event = {"event": "state", "id": who, "name": "Jonas Weber", "hand": True, "raised": raised}
 	steps = [lambda: call.gui_queue.put(event), lambda: call.change_person(who, hand=2.0)]
 	for step in steps if first == "the event" else steps[::-1]:
