@@ -4652,7 +4652,7 @@ class FileShelf:
 			message["sha256"], member.id, kind, task, room.clock * bool(task),
 			person=member.person, to=other.person if other else 0,
 		)  # fmt: skip
-		facts = operator.attrgetter("name", "size", "sha256", "task", "person", "to", "whole")
+		facts = operator.attrgetter("name", "size", "sha256", "kind", "task", "person", "to", "whole")
 		same = (file for file, one in self.offers.items() if facts(one) == facts(new))
 		file = next(same, new.file)  # one not sent to its end goes on where it stopped
 		if file not in self.offers:

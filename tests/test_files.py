@@ -414,6 +414,8 @@ def test_the_same_unfinished_offer_is_the_same_file() -> None:
 	others = {registry.offer(registry.bob), registry.offer(registry.ana, to_name="Bob")}
 	registry.room.shelf.file_whole(file)
 	assert len({file, registry.offer(registry.ana), *others}) == 4
+	host, _, _ = registry.room.join("Ms Lee", "host", "10.0.0.1", None, 0.0)
+	assert registry.offer(host, kind="sheet") != registry.offer(host), "a sheet that all get, and a file"
 
 
 def test_limits_hold_for_file_person_and_meeting() -> None:
