@@ -281,7 +281,7 @@ class ConnectSphereError(Exception):
 
 
 class Words(str):
-	"""A sentence with its `key` in TEXTS and its `values`, to be said in the language of later, too."""
+	"""A sentence with its `key` in TEXTS and its `values`, to be translated, also again."""
 
 	key: str
 	values: Mapping[str, Any]
@@ -18270,7 +18270,7 @@ def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
 REACTIONS = ("👍", "❤", "👏", "😂", "😮", "🎉", "😢", "🙂", "🤔", "🔥", "👎", "👋")
 EMOJI_PATTERN = re.compile(
 	"(?:[\U0001f1e6-\U0001f1ff]{2}|[0-9#*]\ufe0f?\u20e3|"
-	"[\u231a-\u23ff\u25fd\u25fe\u2600-\u27bf\u2b05-\u2b55\U0001f000-\U0001faff]"
+	"[\u231a-\u23ff\u25fd\u25fe\u2600-\u2712\u2714-\u2716\u2718-\u27bf\u2b05-\u2b55\U0001f000-\U0001faff]"
 	"[\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*"
 	"(?:\u200d[\u2600-\u27bf\U0001f000-\U0001faff][\ufe0f\U0001f3fb-\U0001f3ff]*)*)"
 )
@@ -20260,7 +20260,7 @@ class ToastStack:
 		self._draw()
 
 	def forget(self, words: str) -> None:
-		"""Take away what says this: it is so no longer."""
+		"""Take away what says this."""
 		self._toasts = [one for one in self._toasts if one.words != words]
 		self._draw()
 
@@ -21167,7 +21167,7 @@ class ChatPanel:
 		self.list.show(rows, stay=True)
 
 	def note(self, words: str, after: int) -> None:
-		"""A line of what happened, after message number `after`; of people one after the other, one line."""
+		"""A line of what happened, after message number `after`; of many alike, one."""
 		at, last = self._notes[-1] if self._notes else (0, "")
 		if at == after and isinstance(last, Words) and last.key == getattr(words, "key", ""):
 			first, _, more = last.values["name"].partition(" +")
@@ -22362,7 +22362,7 @@ class ShareDialog(Dialog):
 			DrawnRow(partial(self._pair, found[at : at + 2])) for at in range(0, len(found), 2)
 		]
 		self.cards.configure(height=min(room, self.step[1] * len(rows) + self.look.px(34)))
-		rows += [NoteRow(note)] if note else []
+		rows += [NoteRow(note)] * bool(note)
 		self.cards.show(rows, again=True)
 
 	def _pair(self, pair: Sequence[tuple[str, str, Picture | None]], _: ListView, y: int, __: int) -> int:
@@ -23156,7 +23156,7 @@ class Actions:
 	def _form(
 		self, title: str, ok: str, command: Callable[..., Json], fields: Mapping[str, str], trouble: str = ""
 	) -> None:
-		"""Ask for what `command` is made of, by caption; if that is refused, ask again."""
+		"""Ask for what `command` takes; again, if it is refused."""
 
 		def go(*values: str) -> None:
 			typed = dict(zip(fields, values, strict=True))

@@ -358,6 +358,8 @@ def test_a_quick_question_needs_no_answers(opened: Open, answers: str) -> None:
 	driver.type(answers, "Return")
 	wanted = answers.split(" / ") if answers else ["✓", "✗"]
 	assert last(call, "ask") == {"do": "ask", "question": "Understood?", "answers": wanted}
+	call.change(role="member", me=3, question=cs.Question("Understood?", wanted))
+	driver.until(lambda: {*wanted} <= {*words(driver).splitlines()}, "the buttons, as they were meant")
 
 
 def work(sender: str, number: int, title: str = "Sheet 3", **more: Any) -> cs.FileEntry:
