@@ -17792,7 +17792,7 @@ class Palette:
 	chosen: str = "#222E45"
 	good: str = "#3DDC97"
 	warn: str = "#F5B454"
-	bad: str = "#F2555A"
+	bad: str = "#DE3B42"
 	bad_text: str = "#FF9A94"
 	on_accent: str = "#FFFFFF"
 	tile: str = "#1A2029"
@@ -18501,6 +18501,8 @@ class Look:
 		self.layers: list[Act] = []  # what closes each dialog or picker that stands
 		root.event_add("<<Return>>", "<Return>", "<KP_Enter>")  # a keyboard has two such keys
 		root.event_add("<<Press>>", "<Return>", "<KP_Enter>", "<space>")
+		if sys.platform == "darwin":  # by one button
+			root.event_add("<<ContextMenu>>", "<Control-Button-1>")
 		self.palette = palette
 		self.px = Metrics(scale)
 		installed = set(tkfont.families(root))
@@ -18915,9 +18917,11 @@ class Button(Painted):
 	def paint(self) -> None:
 		self.wipe()
 		width, height = self.size()
-		fill, high, colour = self.colours()
-		self.box(0, 0, width, height, 10, high if self.hot else fill, self.ring, 2)
-		self._content(width, height, colour if self.enabled else self.look.palette.third)
+		p = self.look.palette
+		fill, high, colour = self.colours() if self.enabled else (p.raised, p.raised, p.third)
+		ring = self.ring and (p.text if fill in (p.accent, p.bad) else p.focus)
+		self.box(0, 0, width, height, 10, high if self.hot else fill, ring, 2)
+		self._content(width, height, colour)
 
 	def _content(self, width: int, height: int, colour: str) -> None:
 		look, bold = self.look, self.kind in ("primary", "danger", "link", "plain")
@@ -20032,7 +20036,7 @@ class Stage(Painted):
 		canvas.bind("<Leave>", lambda _: self.hover.show(None))
 		canvas.bind("<Motion>", self._moved, add="+")
 		canvas.bind("<Double-Button-1>", self._twice)
-		canvas.bind("<Button-3>", lambda event: self.hover.menu(self._tile_at(event)))
+		canvas.bind("<<ContextMenu>>", lambda event: self.hover.menu(self._tile_at(event)))
 		canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
 		canvas.bind("<Button-4>", lambda _: self._wheel(1))
 		canvas.bind("<Button-5>", lambda _: self._wheel(-1))
@@ -21114,7 +21118,7 @@ class ChatPanel:
 		self.composer = Composer(look, self.frame, self._send, attach, save)
 		self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
 		self.list = ListView(look, self.frame, stick=True)
-		self.list.bind("<Button-3>", self._menu)
+		self.list.bind("<<ContextMenu>>", self._menu)
 		self.list.bind("<Button-1>", self._pick, add="+")
 		self.list.bind("<Shift-Button-1>", self._stretch, add="+")
 		self.list.bind("<B1-Motion>", self._stretch, add="+")
@@ -23438,7 +23442,10 @@ class MainAppView:
 
 	def _lines(self, shot: Snapshot) -> Iterator[tuple[Any, ...]]:
 		asked, rules, actions = shot.question, shot.rules, self.actions
-		leave, check = (tr("Leave"), actions.leave), (tr("Not working? Check this computer"), actions.check)
+		leave, check = (
+			(tr("Leave"), actions.ask_leave),
+			(tr("Not working? Check this computer"), actions.check),
+		)
 		if shot.link == "reconnecting":
 			yield tr("Reconnecting…"), "link", check
 		elif shot.presenter and shot.presenter == shot.me:

@@ -359,6 +359,8 @@ def test_a_host_never_seen_before_is_named_for_a_minute(
 	driver.until(bar.winfo_ismapped, "the bar")
 	words = [line for widget in walk(bar) for line in written(widget)]
 	assert "Hosted by Mr Lewis, new to this computer" in words and "Leave" in words
+	press(driver, bar, "Leave")
+	press(driver, driver.view.dialog.frame, "Stay")  # type: ignore[union-attr]
 	assert cs.MainAppView.NEW_HOST_SECONDS == 60
 	monkeypatch.setattr(cs.MainAppView, "NEW_HOST_SECONDS", 0.0)
 	driver.until(lambda: not bar.winfo_ismapped(), "the minute is over")
@@ -412,6 +414,62 @@ def test_menus_of_a_tile(opened: Open) -> None:
 	driver.menu("Remove from the meeting…")
 	press(driver, driver.view.dialog.frame, "Remove")  # type: ignore[union-attr]
 	assert last(call, "remove") == {"do": "remove", "who": "Jonas Weber"}
+
+
+@pytest.mark.parametrize("system", ["x11", "aqua"])
+def test_a_menu_comes_as_the_system_asks_for_it(
+	opened: Open, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	driver, button = opened(), 3
+	if system == "aqua":  # its Tk calls the right button the second; some mice have no other than the first
+		driver.root.event_delete("<<ContextMenu>>", "<Button-3>")
+		driver.root.event_add("<<ContextMenu>>", "<Button-2>")
+		with monkeypatch.context() as mac:
+			mac.setattr(sys, "platform", "darwin")
+			driver.loop.restyle()
+		button = 2
+		assert "<Control-Button-1>" in driver.root.event_info("<<ContextMenu>>")
+	call = driver.meet(host=True)
+	call.change(chat=(cs.ChatLine(1, "Jonas Weber", "Hello", 0.0),))
+	driver.until(lambda: len(driver.view.chat.list.rows) > 1, "the message")
+	driver.click(driver.view.stage.canvas, *over(driver, 3), button=button)
+	driver.menu("Mute")
+	driver.click(driver.view.chat.list.canvas, 60, 80, button=button)
+	driver.menu("Copy")
+
+
+def contrast(one: str, other: str) -> float:
+	"""Of two colours, as WCAG reckons it."""
+	light, dark = sorted(
+		(
+			sum(
+				weight * (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4)
+				for weight, part in zip((0.2126, 0.7152, 0.0722), np.array(cs.rgb(colour)) / 255, strict=True)
+			)
+			for colour in (one, other)
+		),
+		reverse=True,
+	)
+	return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("palette", cs.PALETTES)
+def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
+	opened: Open, palette: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	driver = opened(palette=palette)
+	look, colours = driver.loop.look, cs.PALETTES[palette]
+	shown: dict[str, Any] = {}
+	monkeypatch.setattr(cs.Button, "box", lambda _, *shape, **__: shown.update(fill=shape[5], ring=shape[6]))
+	monkeypatch.setattr(cs.Button, "_content", lambda *told: shown.update(words=told[3]))
+	monkeypatch.setattr(cs.Button, "ring", colours.focus)
+	for kind in ("plain", "card", "primary", "danger", "ghost", "link"):
+		for enabled in (True, False):
+			button = cs.Button(look, driver.root, lambda: None, "Join", kind=kind)
+			button.show(enabled=enabled)
+			assert contrast(shown["words"], shown["fill"]) >= 4.3, (kind, enabled)
+			assert contrast(shown["ring"], shown["fill"]) >= 3, (kind, enabled)
+			button.canvas.destroy()
 
 
 def test_how_loud_somebody_is_for_oneself(opened: Open) -> None:
