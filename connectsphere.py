@@ -12090,8 +12090,8 @@ class Succession:
 		name_of = self._room.names.name_of
 		servers = [own, *({**one.server, "name": name_of(one.member.person)} for one in self._standbys())]
 		hosts, old = self._hosts()[:1], self._wanted
-		wanted = servers[1:] or self.record or old
-		if self.serving and hosts and wanted and (anew or (hosts, servers) != old):
+		due = servers[1:] or self.record or old
+		if self.serving and hosts and due and (anew or (hosts, servers) != old):
 			self._wanted = hosts, servers
 			self._tell(hosts[0], "sign", servers=servers)
 
@@ -12117,9 +12117,8 @@ class Succession:
 
 	def alive(self, meeting: str) -> Json:
 		"""What another server of the meeting is told."""
-		serving = self.serving and meeting == self._room.meeting
-		state = {"epoch": self._room.epoch, "serving": serving, "linked": self._linked}
-		return {"type": "alive", **state, "hosted": bool(self._hosts())}
+		told = {"epoch": self._room.epoch, "linked": self._linked, "hosted": bool(self._hosts())}
+		return {"type": "alive", **told, "serving": self.serving and meeting == self._room.meeting}
 
 	def _rank(self, server: Json, answer: Json) -> tuple[bool, int, int]:
 		"""Of several the one with the host goes on, then that of the higher epoch, then the earlier."""
@@ -12134,15 +12133,11 @@ class Succession:
 
 	def give_way(self, server: Json, epoch: int) -> None:
 		"""Send everyone to another server of the meeting."""
-		own = self._room.epoch - 1
-		lines = [
-			line
-			for line in self._room.chat.lines.values()
-			if line.n >> LINE_SHIFT == own and not line.between
-		]
+		own, lines = self._room.epoch - 1, self._room.chat.lines.values()
+		said = [one.message() for one in lines if one.n >> LINE_SHIFT == own and not one.between]
 		self.serving, self._heir, self._last = False, 0, self._room.epoch
 		self._volunteers.clear()
-		self._server.tell_parent({"event": "gave_way", "lines": [line.message() for line in lines]})
+		self._server.tell_parent({"event": "gave_way", "lines": said})
 		self._server.dismiss({"type": "moved", "server": server, "epoch": epoch})
 
 	# -- while it does not
@@ -12178,7 +12173,9 @@ class Succession:
 			alive |= not self._place_of(server) and answer.keys() == {"udp"}
 		if not alive and own and self._copy and self.record["until"] > time.time():
 			self._serve(self._last + own)
-		for session, hello in [(one, hello) for one, hello in asking.items() if not one.link.closed]:
+		for session, hello in asking.items():
+			if session.link.closed:
+				continue
 			self._server.half_open.leave(session.link.evict)
 			if self.serving:
 				self._server.lobby.welcome(session, hello)
@@ -15798,10 +15795,9 @@ class Successors(Part):
 			self.me.ask(command, "hand_over", to=to.id, rights=rights)
 
 	def holds(self, message: Json) -> bool:
-		"""Whether a text to the host waits here for her."""
-		waits = message.get("to_name") == self.shot.missed
-		if waits:
-			self.me.emit("private_waits", host=message["to_name"], text=message["text"])
+		"""Whether a text to the host waits here."""
+		if waits := message.get("to_name") == self.shot.missed:
+			self.me.emit("private_waits", host=self.shot.missed, text=message["text"])
 		return waits
 
 
@@ -22818,8 +22814,11 @@ class EventWords:
 		elif event.get("ref") != "list":
 			self._tell(event["reason"], "warning", stays=True)
 
-	def _on_reconnecting(self, _: Json) -> None:
-		self._cue(tr("Reconnecting…"))
+	def _on_reconnecting(self, event: Json) -> None:
+		if "code" in event:  # others reach it
+			self._on_error(event)
+		else:
+			self._cue(tr("Reconnecting…"))
 
 	def _on_left(self, _: Json) -> None:
 		self.view.left("")

@@ -909,10 +909,12 @@ def test_who_comes_while_a_standby_serves_is_in_and_remembers_no_standby(
 ) -> None:
 	"""A restarted pupil, one who was here before, and a newcomer: found by looking, without a warning."""
 	one = lesson(5, "--pin", PIN)
-	one.standby(2, "Ana")
+	ana = one.standby(2, "Ana")
 	ben, dan = one.pupil(3, "Ben"), one.pupil(4, "Dan")
 	for each in (ben, dan):
 		each.wait("succession", 20, names=["Ana"])
+		each.send(do="chat", text=each.args[1])
+		ana.wait("chat", text=each.args[1])  # behind what she gets to know of who that is
 	kept = {"Ben": known(ben), "Dan": known(dan), "Eva": {}, "Fay": {}}
 	assert all(len(kept[name]) == 1 for name in ("Ben", "Dan"))
 	dan.hang_up()

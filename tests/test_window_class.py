@@ -547,6 +547,18 @@ def test_it_is_handed_over_by_the_host_alone_to_who_stands_by(opened: Open) -> N
 		assert "Hand the lesson over…" not in menu_of(driver, 4)
 
 
+def test_who_alone_does_not_reach_the_host_reads_that_others_do(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet()
+	call.change(link="reconnecting")
+	call.gui_queue.put({"event": "reconnecting", "reason": "silent"})
+	driver.pump(0.2)
+	assert not driver.view.toasts._toasts, "the bar says it"
+	call.gui_queue.put({"event": "reconnecting", **cs.Refused("host_alive").event})
+	driver.until(lambda: driver.view.toasts._toasts, "the notice")
+	assert "This computer does not reach the host's; others do." in words(driver)
+
+
 def test_the_card_says_who_goes_on_and_leads_to_whom_one_may_choose(opened: Open) -> None:
 	driver = opened("1366x768")
 	call = driver.meet(host=True)
