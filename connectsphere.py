@@ -12024,7 +12024,8 @@ class Succession:
 			case "line" if volunteer and volunteer.state == "ready":
 				line, here = RoomLine.read(message), self._room.members.values()
 				said = [self._server.sessions[one.id] for one in here if looks(one.name) & looks(line.sender)]
-				if all(one.hello.get("epoch", 1) == (line.n >> LINE_SHIFT) + 1 for one in said):  # was there
+				late, epoch = monotonic() - 3, (line.n >> LINE_SHIFT) + 1
+				if all(one.heard < late or one.hello.get("epoch", 1) == epoch for one in said):
 					self._server.apply(self._room.chat.unite(line))
 
 	def _pass_on(self) -> None:
@@ -12076,7 +12077,7 @@ class Succession:
 		self.have_signed()
 
 	def copy(self, changes: Sequence[Keep], *to: Volunteer) -> None:
-		"""Let the standbys know what has changed, a record a line: all may be too long for one."""
+		"""Tell the standbys what has changed, a record a line: all may be too long for one."""
 		for one in to or self._standbys():
 			for part, keys in changes:
 				for key in keys:
@@ -12143,7 +12144,7 @@ class Succession:
 	# -- while it does not
 
 	def obey(self, order: Json) -> None:
-		"""What the program that this standby belongs to tells it."""
+		"""What the program of this standby tells it."""
 		match order["do"]:
 			case "copy":
 				fold(self._copy, order["state"])
@@ -12156,7 +12157,7 @@ class Succession:
 				self._server.tell_parent({"event": "serves"})
 
 	def hold(self, session: ControlSession, hello: Json) -> bool:
-		"""Whether who says hello has to wait until it is known who serves."""
+		"""Whether who says hello waits until it is known who serves."""
 		if not self.serving:
 			if not self._asking:
 				self._ask(self._others(), self._decide)
@@ -22815,7 +22816,7 @@ class EventWords:
 			self._tell(event["reason"], "warning", stays=True)
 
 	def _on_reconnecting(self, event: Json) -> None:
-		if "code" in event:  # others reach it
+		if "code" in event:
 			self._on_error(event)
 		else:
 			self._cue(tr("Reconnecting…"))

@@ -469,8 +469,10 @@ def test_a_line_of_another_server_is_of_who_was_there_alone() -> None:
 	room = full_room()[0]
 	one, told = successor(room)
 	by_name = {member.name: member for member in room.members.values()}
+	now = cs.monotonic()
+	heard = {"Ms Lee": now, "Ana": now, "Ben": now - 60.0}  # whose link is dead
 	one._server.sessions = {
-		member.id: cast(Any, SimpleNamespace(hello={"epoch": 2} if name in ("Ana", "Ben") else {}))
+		member.id: cast(Any, SimpleNamespace(hello={"epoch": 2} if name == "Ana" else {}, heard=heard[name]))
 		for name, member in by_name.items()
 	}
 	ana = by_name["Ana"]
@@ -489,7 +491,7 @@ def test_a_line_of_another_server_is_of_who_was_there_alone() -> None:
 			}
 			one.on_message(ana, "10.0.0.7", line)
 	said = {message["text"] for _, message in told if message["type"] == "chat"}
-	assert said == {"Ana 2", "Ben 2", "Zoe 2", "Zoe 3"}
+	assert said == {"Ana 2", "Ben 2", "Ben 3", "Zoe 2", "Zoe 3"}
 
 
 # -- real lessons ----------------------------------------------------------------------------------------
