@@ -17449,6 +17449,9 @@ no longer offered|ya no se ofrece|n'est plus proposé|अब उपलब्ध 
 failed|falló|échec|विफल
 from {name}|de {name}|de {name}|{name} की ओर से
 View Downloads|Ver descargas|Voir les téléchargements|डाउनलोड देखें
+No messages yet|Aún no hay mensajes|Pas encore de messages|अभी कोई संदेश नहीं
+Nobody is called so|Nadie se llama así|Personne ne s'appelle ainsi|इस नाम का कोई नहीं
+Nobody else is here|No hay nadie más aquí|Il n'y a personne d'autre|यहाँ और कोई नहीं है
 No files yet|Aún no hay archivos|Pas encore de fichiers|अभी कोई फ़ाइल नहीं
 Cancel|Cancelar|Annuler|रद्द करें
 Show in folder|Ver en la carpeta|Voir le dossier|फ़ोल्डर में देखें
@@ -17474,6 +17477,7 @@ Not working? Check this computer|¿No funciona? Revisar este equipo|Ça ne march
 Join|Unirse|Rejoindre|जुड़ें
 Meeting PIN|PIN de la reunión|PIN de la réunion|मीटिंग PIN
 Your name|Tu nombre|Votre nom|आपका नाम
+Meetings found on this network|Reuniones en esta red|Réunions sur ce réseau|इस नेटवर्क पर मिली मीटिंग
 Looking for meetings…|Buscando reuniones…|Recherche de réunions…|मीटिंग खोजी जा रही हैं…
 Type your name first.|Escribe primero tu nombre.|Écrivez d'abord votre nom.|पहले अपना नाम लिखें।
 Joining…|Entrando…|Connexion…|जुड़ रहे हैं…
@@ -17658,6 +17662,8 @@ You have the word|Tienes la palabra|Vous avez la parole|आपकी बार�
 Show to everyone|Mostrar a todos|Montrer à tous|सबको दिखाएँ
 Stop showing to everyone|Dejar de mostrar a todos|Ne plus montrer à tous|सबको दिखाना बंद करें
 Ask to show the screen|Pedir que muestre la pantalla|Demander de montrer l'écran|स्क्रीन दिखाने को कहें
+All that lies over it is seen, too.|También se ve todo lo que está encima.|On voit aussi tout ce qui est devant.|इसके ऊपर जो कुछ है, वह भी दिखता है।
+PIN, if the meeting has one|PIN, si la reunión tiene uno|PIN, si la réunion en a un|PIN, यदि मीटिंग में हो
 {by} asks you to show your screen to everyone|{by} te pide mostrar tu pantalla a todos|{by} vous demande de montrer votre écran à tous|{by} चाहते हैं कि आप स्क्रीन सबको दिखाएँ
 Co-host, or no longer|Coanfitrión, o ya no|Co-animateur, ou plus|सह-होस्ट, या अब नहीं
 Rename…|Cambiar el nombre…|Renommer…|नाम बदलें…
@@ -19056,7 +19062,7 @@ class PinBoxes(Painted):
 		wide = (width - gap * (boxes - 1)) // boxes
 		focused = has_focus(self.canvas)
 		for at in range(boxes):
-			x = at * (wide + gap)
+			x = at * (width + gap) // boxes
 			here = focused and at == min(len(shown), boxes - 1)
 			self.box(x, 0, wide, height, 11, p.card, p.focus if here else p.line, 2 if here else 1)
 			if at < len(shown):
@@ -20135,6 +20141,8 @@ class Stage(Painted):
 		poor = one.camera and bool(quality and (0 < quality.fps < few or quality.lost_frames > 8))
 		note = tr("Reconnecting…") if lost and next(iter(self.tiles), None) == one.id else ""
 		note = tr("lost the connection") if one in self.plan.lost else note
+		if len(shot.people) == 1 and not (self.plan.lost or note or one.camera):
+			note = tr("Nobody else is here")
 		return TileLook(
 			name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
 			speaking=one.id == shot.speaking and one.mic,
@@ -21208,7 +21216,7 @@ class ChatPanel:
 			rows.append(ChatRow(line, not joined, line.sender in shot.hosts, line.n in self._whole, self))
 			before = line
 		rows += [NoteRow(words) for _, words in notes]
-		self.list.show(rows)
+		self.list.show(rows or [NoteRow("No messages yet")])
 
 	def _send(self, text: str, to: str) -> None:
 		ref = secrets.token_hex(8)
@@ -21255,9 +21263,9 @@ class PersonRow(Row):
 			return px(52)
 		parts = (
 			*([tr("Host")] if one.role == "host" else []),
+			*self.facts,
 			*([tr("sharing the screen")] if one.sharing else []),
 			*([tr("talking")] if self.speaking else []),
-			*self.facts,
 		)
 		room = width - px(52) - px(110)
 		view.text(px(52), middle - (px(9) if parts else 0), words, 13, bold=True, room=room)
@@ -21399,7 +21407,7 @@ class AttendeesPanel:
 		if shot.leads and (missing := self._missing()):
 			rows.append(FlowRow(tr("Missing: {names}", names=len(missing))))
 			rows += [NoteRow(", ".join(missing[at : at + 2])) for at in range(0, len(missing), 2)]
-		rows += [self._person(one, hands) for one in people]
+		rows += [self._person(one, hands) for one in people] or [NoteRow("Nobody is called so")]
 		left = [name for name, one in self.gone.items() if not one.lost and name not in shot.banned]
 		if left and shot.leads:
 			rows.append(FlowRow(tr("Left: {names}", names=", ".join(left))))
@@ -21833,6 +21841,8 @@ def switch_row(
 class StartView:
 	"""The window before a meeting: what is on the network, name, PIN, preview, hosting."""
 
+	PATIENCE = 10.0  # seconds without a meeting until that is said
+
 	def __init__(
 		self,
 		look: Look,
@@ -21849,6 +21859,7 @@ class StartView:
 		self._tried = ("", 0, "", False)  # address, port, PIN; whether the address was typed
 		self._typed_pin = ""  # beside a typed address, until it is refused
 		self._listed: tuple[Any, ...] = ()
+		self._since = monotonic()
 		self._offered = self._picked = False
 		self.reason = ""
 		px = look.px
@@ -21883,7 +21894,8 @@ class StartView:
 	def _squeeze(self, height: int) -> None:
 		px, low = self.look.px, height < self.look.px(600)
 		self.head.configure(height=px(50 if low else 84))
-		(self._spare.grid_remove if low else self._spare.grid)()
+		for label in self._spare:
+			(label.grid_remove if low else label.grid)()
 
 	def settings(self, page: str = "audio") -> None:
 		self.dialog = SettingsDialog(self.look, self.backend, self.tasks, self.preview, self.restyle, page)
@@ -21921,11 +21933,11 @@ class StartView:
 			widget.grid(row=next(rows), sticky=sticky, pady=(px(above), px(below)))  # type: ignore[attr-defined]
 
 		put(look.label(right, tr("Join a meeting"), 26, bold=True), "w")
-		self.list = ListView(
-			look, right, gutter=0
-		)  # what comes, and how much of it, takes room from it alone
-		put(self.list.canvas, "nsew", 10)
-		right.rowconfigure(1, weight=1)
+		found = look.label(right, tr("Meetings found on this network"), 13, colour=p.second)
+		put(found, "w", 6, 10)
+		self.list = ListView(look, right, gutter=0)  # what comes takes room from it alone
+		put(self.list.canvas, "nsew")
+		right.rowconfigure(2, weight=1)
 		right.columnconfigure(0, weight=1)
 		self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
 		put(self.trouble, "w")
@@ -21934,7 +21946,7 @@ class StartView:
 		name, hint = self.backend.setting("name"), tr("Your name")
 		self.name = Field(look, right, name, hint, enter=self._join)
 		put(self.name.canvas)
-		self._spare = yours  # where the window is low
+		self._spare = found, yours  # where the window is low
 		place = look.frame(right)  # it is kept where no PIN is asked for: nothing moves by itself
 		place.configure(height=px(106))
 		place.pack_propagate(False)
@@ -21962,9 +21974,10 @@ class StartView:
 			same = [one for one in found if self.chosen and one.meeting == self.chosen.meeting]
 			if same or not (self._picked or self.pin.value):
 				self.chosen = next(iter(same or found), None)
-		if (found, self.chosen) != self._listed:
-			self._listed = (found, self.chosen)
-			self._list(found)
+		late = monotonic() > self._since + self.PATIENCE
+		if (found, self.chosen, late) != self._listed:
+			self._listed = (found, self.chosen, late)
+			self._list(found, late)
 		if not (self.busy.words or self._offered) and self.frame.winfo_viewable():
 			self._offered = True
 			self._offer_lesson(self.backend.lesson())
@@ -21988,9 +22001,10 @@ class StartView:
 		if name := self._named():
 			self.begin(partial(self.backend.resume, name), "Joining…")
 
-	def _list(self, found: Sequence[MeetingAd]) -> None:
+	def _list(self, found: Sequence[MeetingAd], late: bool) -> None:
 		rows: list[Row] = [MeetingRow(one, one == self.chosen, partial(self._choose, one)) for one in found]
-		notes = "Looking for meetings…", system_asks("find")
+		looking = "No meeting was found on this network." if late else "Looking for meetings…"
+		notes = looking, system_asks("find")
 		self.list.show(rows or [NoteRow(words) for words in notes if words])
 		if self.chosen is not None and self.chosen.pin:
 			self.pin_area.pack(fill="x", pady=(self.look.px(12), self.look.px(8)))
@@ -22088,7 +22102,7 @@ class StartView:
 		known = self.backend.setting("address")
 		address = form.add(Field(look, form.body, known, "192.168.1.20", enter=form.enter))
 		address.entry.select_range(0, "end")
-		form.caption("Meeting PIN")
+		form.caption("PIN, if the meeting has one")
 		pin = form.add(PinBoxes(look, form.body, form.enter))
 		pin.set(self._typed_pin)
 		form.blame(trouble)
@@ -22774,7 +22788,9 @@ class EventWords:
 	}
 
 	ASKED: ClassVar = {  # what more is to be known, and the word of a yes
-		"share": ("{by} asks you to show your screen to everyone", "", "Share"),
+		"share": (
+			"{by} asks you to show your screen to everyone", "All that lies over it is seen, too.", "Share"
+		),
 		"stand_by": (
 			"{by} asks: may the lesson go on at your computer if theirs fails?",
 			"Messages of all then pass through it.", "Accept",

@@ -1434,3 +1434,36 @@ def test_nothing_on_the_start_window_moves_by_itself(opened: Open) -> None:
 	start.trouble.configure(text="The host does not answer.")
 	driver.pump(0.1)
 	assert places()[:2] == first[:2]
+
+
+# -- empty places ---------------------------------------------------------------------
+
+
+def notes_of(view: cs.ListView) -> list[str]:
+	return [row.words for row in view.rows if isinstance(row, cs.NoteRow)]
+
+
+def test_an_empty_place_says_that_it_is(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet(9, chat=())
+	view = driver.view
+	driver.until(lambda: notes_of(view.chat.list) == ["No messages yet"], "no messages")
+	call.change(chat=(cs.ChatLine(1, "Ana", "Hello", 0.0),))
+	driver.until(lambda: "No messages yet" not in notes_of(view.chat.list), "a message")
+	view.show_panel("attendees")
+	driver.click(view.attendees.search.entry)
+	driver.type("zzz")
+	driver.until(lambda: notes_of(view.attendees.list) == ["Nobody is called so"], "nobody found")
+	people, me = call.snapshot().people, call.snapshot().me
+	call.change(people=tuple(replace(one, camera=False) for one in people if one.id == me))
+	driver.until(lambda: view.stage.looks(view.shot.people[0]).note == "Nobody else is here", "alone")
+	call.change(people=people)
+	driver.until(lambda: not view.stage.looks(view.shot.people[0]).note, "together")
+
+
+def test_looking_for_meetings_comes_to_an_end(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+	monkeypatch.setattr(cs.StartView, "PATIENCE", 0.4)
+	driver = opened()
+	monkeypatch.setattr(driver.backend, "find", list)
+	driver.until(lambda: "Looking for meetings…" in notes_of(driver.start.list), "it looks")
+	driver.until(lambda: "No meeting was found on this network." in notes_of(driver.start.list), "it says so")
