@@ -73,9 +73,9 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
 		ledger.sent[hashlib.sha256(data).digest()] = (layer, time.monotonic())
 		send(self, layer, data)
 
-	def noted_put(self: cs.Stream, data: bytes, size: tuple[int, int], now: float) -> None:
+	def noted_put(self: cs.Stream, data: bytes, size: tuple[int, int]) -> None:
 		ledger.whole[id(self)][hashlib.sha256(data).digest()] = time.monotonic()
-		put(self, data, size, now)
+		put(self, data, size)
 
 	monkeypatch.setattr(cs.VideoPlane, "send_picture", noted_send)
 	monkeypatch.setattr(cs.Stream, "put", noted_put)

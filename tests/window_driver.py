@@ -56,19 +56,15 @@ class Driver:
 
 	def hand(self, *words: str) -> None:
 		"""One xdotool command, while the window goes on living; it has had its events afterwards."""
-		if words[0] == "type":
-			words = ("type", "--args", "1", *words[1:])
-		asked = ["xdotool", *words, "getmouselocation"]  # which is answered when the rest is done
-		tool = subprocess.Popen(
-			asked, env={**os.environ, "DISPLAY": self.display}, stdout=subprocess.DEVNULL
-		)  # fmt: skip
+		tool = subprocess.Popen(["xdotool", *words], env={**os.environ, "DISPLAY": self.display})
 		while tool.poll() is None:
 			self.root.update()
 			time.sleep(0.002)
 		assert tool.returncode == 0
 		with contextlib.suppress(tk.TclError):  # it may have been closed
-			self.root.winfo_pointerxy()  # what the server sent before is here
-			self.root.update()
+			for _ in range(2):  # the display has carried out what came before this question
+				self.root.winfo_pointerxy()
+				self.root.update()
 
 	def key(self, *keys: str) -> None:
 		self.hand("key", *keys)
