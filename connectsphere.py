@@ -2420,6 +2420,12 @@ class RoomFinder:
 		self._early: set[int] = set()
 		self._against: Counter[tuple[int, int]] = Counter()  # by (who is heard, who does not hear)
 
+	def forget(self, id: int) -> None:
+		"""Who is gone comes no more: the next connection has another id."""
+		self._work = iter(())  # it may be among those who are judged
+		self._asked = {pair: when for pair, when in self._asked.items() if id not in pair}
+		self._against = Counter({pair: n for pair, n in self._against.items() if id not in pair})
+
 	def note_early(self, id: int) -> None:
 		"""A client that listened has heard before."""
 		self._early.add(id)
@@ -2601,6 +2607,7 @@ class AudioMixer:
 		self._muted.discard(id)
 		self._gains.pop(id, None)
 		self._silence(id)
+		self.finder.forget(id)
 
 	def mute(self, id: int, on: bool) -> None:
 		"""Drop what `id` says from now on, or hear it again."""
@@ -5846,7 +5853,8 @@ class StateManager:
 		if len(self._seen) > 4 * self.MOST_LINES:
 			self._seen = {one.n for one in self.current.chat}
 		self._seen.add(line["n"])
-		entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name)
+		# by its `ref`, too: under another name before
+		entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name or "ref" in line)
 		self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
 		told = {"from": line["from"], "text": line["text"], "n": line["n"], "to": to}
 		self._say("private" if to else "chat", **told, **({"history": True} if history else {}))
@@ -7053,7 +7061,8 @@ class Loop:
 		due = self._safely(self._on_due, now)
 		for at in (due, self._timers[0].at if self._timers else None):
 			patience = patience if at is None else min(patience, max(0.0, at - now))
-		ready = self._selector.select(0.0 if self.turns else patience)
+		# mail whose ring went with an earlier one's waits for no other
+		ready = self._selector.select(0.0 if self.turns or self._mail else patience)
 		for _ in range(len(self._mail)):  # what these post comes after the others' turn
 			self._safely(self._mail.popleft())
 		for key, events in ready:
@@ -8197,6 +8206,8 @@ class Voice:
 				command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
 				text=True, encoding="utf-8", creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
 			)  # fmt: skip
+			if self._worker.stopping.is_set():  # `close` has not seen it
+				process.kill()
 			try:
 				process.communicate(words, self.LONGEST)
 			except subprocess.TimeoutExpired:
@@ -18922,9 +18933,13 @@ class Button(Painted):
 		width, height = self.size()
 		p = self.look.palette
 		fill, high, colour = self.colours() if self.enabled else (p.raised, p.raised, p.third)
-		ring = self.ring and (p.text if fill in (p.accent, p.bad) else p.focus)
-		self.box(0, 0, width, height, 10, high if self.hot else fill, ring, 2)
+		self.box(0, 0, width, height, 10, high if self.hot else fill, self.edge(fill, colour), 2)
 		self._content(width, height, colour)
+
+	def edge(self, fill: str, colour: str) -> str:
+		"""The ring of who has the keyboard, as it is seen on `fill`."""
+		p = self.look.palette
+		return self.ring and (colour if fill in (p.accent, p.bad, p.good) else p.focus)
 
 	def _content(self, width: int, height: int, colour: str) -> None:
 		look, bold = self.look, self.kind in ("primary", "danger", "link", "plain")
@@ -18958,7 +18973,8 @@ class BarButton(Button):
 		look, p = self.look, self.look.palette
 		fill, high, colour = self.colours()
 		wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
-		self.box(middle - wide // 2, look.px(2), wide, tall, 12, high if self.hot else fill, self.ring, 2)
+		shape = wide, tall, 12, high if self.hot else fill, self.edge(fill, colour), 2
+		self.box(middle - wide // 2, look.px(2), *shape)
 		if self.wordy and self.tall < 70:
 			self.text(middle, look.px(2) + tall // 2, self.words, 12, True, colour, wide, "center")
 		else:

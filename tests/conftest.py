@@ -23,6 +23,8 @@ from meetings import QUIET_MACHINE
 from screens import xvfb
 from workers import KINDS, apart, turn
 
+import connectsphere as cs
+
 try:
 	import tkinter
 except ImportError:
@@ -98,13 +100,17 @@ def tk_errors() -> TkErrors:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(tk_errors: TkErrors, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-	"""Fails the test that left a thread, process or descriptor behind, or whose Tk callbacks raised."""
+	"""Fails the test that left a thread, process or descriptor behind, or whose Tk callbacks raised.
+
+	The language, which windows and commands turn, is each test's own: they all begin in English.
+	"""
 
 	def collect(_: object, kind: type, value: BaseException, trace: TracebackType | None) -> None:
 		tk_errors.append(value)
 
 	if tkinter is not None:
 		monkeypatch.setattr("tkinter.Tk.report_callback_exception", collect)
+	monkeypatch.setattr(cs.tr, "language", "en")
 	watch = Watch()
 	yield
 	leaks = watch.settle()

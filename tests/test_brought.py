@@ -28,6 +28,7 @@ import connectsphere as cs
 
 QUIET = ("--camera", "none", "--mic", "none", "--speaker", "none")
 ALONE = "127.41.7.9"
+SKIP = "OPENCV_AVFOUNDATION_SKIP_AUTH"
 
 
 # -- PINs and addresses
@@ -392,6 +393,28 @@ def test_a_windows_camera_is_asked_for_compressed_pictures_last(monkeypatch: pyt
 	monkeypatch.setattr(sys, "platform", "win32")
 	monkeypatch.setattr(cv2, "VideoCapture", Capture)
 	assert cs._open_capture(0, 30).kind == cv2.VideoWriter.fourcc(*"MJPG")
+
+
+@pytest.mark.parametrize(("before", "then"), [(None, "1"), ("0", "0")])
+def test_opencv_does_not_ask_a_mac_for_the_camera(
+	before: str | None, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""It can do that on the main thread alone; the system asks. What the user has set holds."""
+	import cv2
+
+	seen: list[str | None] = []
+
+	def capture(*_: object) -> Capture:
+		seen.append(os.environ.get(SKIP))
+		return Capture()
+
+	monkeypatch.setenv(SKIP, before or "")
+	if before is None:
+		monkeypatch.delenv(SKIP)
+	monkeypatch.setattr(sys, "platform", "darwin")
+	monkeypatch.setattr(cv2, "VideoCapture", capture)
+	cs._open_capture(0, 30)
+	assert seen == [then]
 
 
 @pytest.mark.parametrize("fault", [None, PermissionError(13, "WinError 32")])

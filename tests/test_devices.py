@@ -169,15 +169,17 @@ def number_of(picture: cs.Picture) -> int:
 
 def test_video_file_plays_by_the_wall_in_a_loop(video: str) -> None:
 	with contextlib.closing(cs.open_camera(video, "Ana")) as camera:
+		before = time.perf_counter()
 		assert number_of(camera.read(1.0)) == 0
-		start = time.perf_counter()
+		start = time.perf_counter()  # at the latest
 
 		def off() -> float:
-			"""Frames by which the next one is off what should be shown while it is read."""
+			"""Frames by which the next one is off all that should be shown while it is read."""
 			asked = time.perf_counter()
 			shown = number_of(camera.read(1.0))
-			late = [((at - start) * 30 - shown) % 30 for at in (asked, time.perf_counter())]
-			return min(*late, *(30 - frames for frames in late))
+			first, last = (asked - start) * 30, (time.perf_counter() - before) * 30
+			early = (first - shown) % 30
+			return 0.0 if last - first >= 30 - early else min(early, (shown - last) % 30)
 
 		while time.perf_counter() < start + 1.6:
 			assert off() < 2

@@ -997,21 +997,31 @@ def test_leftovers_of_a_killed_server_go(
 	assert store.stat().st_mtime > time.time() - 60
 
 
+@pytest.mark.parametrize("places", [1, 0])
 def test_where_no_file_can_be_stored_the_meeting_runs(
-	start: Callable[..., Meeting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+	start: Callable[..., Meeting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: int
 ) -> None:
-	"""And who offers one hears that there is no room."""
+	"""The home comes first: a temporary folder may be memory. Where there is none, who offers hears so."""
+	tried: list[Path | None] = []
+	make = tempfile.mkdtemp
 
-	def full(*_: object, **__: object) -> str:
+	def full(*told: Any, **more: Any) -> str:
+		tried.append(more["dir"])
+		if len(tried) == 2 and places:
+			return make(*told, **more)
 		raise OSError(errno.ENOSPC, "full")
 
 	monkeypatch.setattr(tempfile, "mkdtemp", full)
 	meeting = start()
+	assert tried == [meeting.server._files._home, None]
 	ana = meeting.guest("Ana")
 	path = tmp_path / "a.txt"
 	path.write_text("x")
 	ana.send(do="upload", path=str(path))
-	assert ana.wait("file_failed")["code"] == "too_large"
+	if places:
+		ana.wait("uploaded")
+	else:
+		assert ana.wait("file_failed")["code"] == "too_large"
 
 
 def test_a_temporary_folder_that_was_swept_is_made_again(

@@ -161,3 +161,25 @@ def test_one_that_is_not_let_go_is_not_waited_for(device: Callable[[float], str]
 	assert time.monotonic() - began < 3.5
 	meeting.sender.close()
 	preview.close()
+
+
+def test_a_camera_of_another_part_of_the_program_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+	"""Whoever opens it; for a while, for another one not at all."""
+	driver, captures = Driver(0.3), cs._Captures()
+	monkeypatch.setattr(cs, "_open_capture", driver.open)
+	former = captures.open(0, 30)
+	leaving = threading.Thread(target=former.close)
+	leaving.start()
+	latter = captures.open(0, 30)
+	assert driver.opened == 2
+	leaving.join()
+	driver.seconds = 0.0
+	monkeypatch.setattr(cs, "HANDOVER_SECONDS", 0.1)
+	with pytest.raises(cs.DeviceError):
+		captures.open(0, 30)
+	monkeypatch.setattr(cs, "HANDOVER_SECONDS", 60.0)
+	began = time.monotonic()
+	with pytest.raises(cs.DeviceError):
+		captures.open(1, 30)
+	assert time.monotonic() - began < 30
+	latter.close()

@@ -18,6 +18,8 @@ from headless import Headless, free_base
 from lan import Lan
 from leaks import Watch, children
 
+import connectsphere as cs
+
 ECHO = """
 import json, sys, time
 def say(event, **fields): print(json.dumps({"event": event, "time": time.time(), **fields}), flush=True)
@@ -171,3 +173,11 @@ def test_no_fixture_of_a_whole_run_changes_the_environment() -> None:
 				lasts = re.search(r"\.setenv\(|environ\[[^]]*\] = |environ\.update", ast.unparse(node))
 				found += [f"{path.name}: {node.name}"] * bool(lasts)
 	assert found == []
+
+
+@pytest.mark.xdist_group("language")
+@pytest.mark.parametrize("turned", ["fr", "es"])
+def test_each_test_begins_in_english(turned: str) -> None:
+	"""Whatever the one before it has turned, as a window and a command do."""
+	assert cs.tr.language == "en"
+	cs.tr.language = turned

@@ -343,6 +343,35 @@ class TestTlsLink:
 
 
 class TestLoop:
+	def test_what_is_posted_while_mail_is_handled_comes_next(self, hub: Hub) -> None:
+		"""Its ring is read with the one before, and by itself the loop wakes a second later."""
+		done = threading.Event()
+
+		def one(left: int) -> None:
+			if left:
+				hub.loop.post(lambda: one(left - 1))
+			else:
+				done.set()
+
+		hub.loop.post(lambda: one(10))
+		assert done.wait(3.0)
+
+	@pytest.mark.parametrize(
+		"fault",
+		[OSError(28, "No space left"), KeyError("x"), PeerFault("x"), connectsphere.Refused("port")],
+		ids=repr,
+	)
+	def test_who_asks_gets_what_was_raised(self, hub: Hub, fault: Exception) -> None:
+		"""Whatever it is; the loop goes on, and counts no bug of its own."""
+
+		def fail() -> None:
+			raise fault
+
+		with pytest.raises(type(fault)) as raised:
+			hub.loop.ask(fail, 1.0)
+		assert raised.value is fault
+		assert hub.loop.ask(lambda: 7) == 7 and not hub.counters.snapshot()
+
 	def test_closing_says_goodbye_and_may_be_done_twice(self, hub: Hub) -> None:
 		with caller(hub) as sock:
 			link = hub.links.get(timeout=PATIENCE)

@@ -185,6 +185,20 @@ def test_layers_are_apart_upstream_and_numbers_are_whole_downstream() -> None:
 	assert [frame.number for frame in feed(down, datagrams, 0.0)] == [high]
 
 
+@pytest.mark.parametrize("order", [*itertools.permutations((1, 2, 3))])
+def test_of_what_one_read_brings_only_those_asked_for_are_taken(order: tuple[int, ...]) -> None:
+	"""A peer's datagrams come joined, and each may bear another id."""
+	counters = Counters()
+	reassembler = Reassembler(True, counters, only={2})
+	joined = b"".join(bytes(frame_datagrams(id, 5, bytes(2 * CHUNK)))[:DATAGRAM] for id in order)
+	assert reassembler.push_batch(joined, DATAGRAM, 1.0) == []
+	assert [reassembler.held(id) > 0 for id in (1, 2, 3)] == [False, True, False]
+	assert {nack.id for nack in reassembler.nacks(1.05)} == {2}
+	assert counters.snapshot() == {"video.unasked": 2}
+	whole = b"".join(bytes(frame_datagrams(id, 6, bytes(CHUNK))) for id in order)
+	assert [frame.id for frame in reassembler.push_batch(whole, DATAGRAM, 1.1)] == [2]
+
+
 def test_gap_in_the_numbers_is_lost_and_counted_once() -> None:
 	reassembler = Reassembler(False, Counters())
 	for number in (10, 11, 15, 16):

@@ -600,6 +600,20 @@ class TestChat:
 		assert [line.get("ref") for line in world.room.welcome(ben)["private"]] == [None]
 		assert [line.get("ref") for line in world.room.welcome(ana)["private"]] == [10]
 
+	def test_own_lines_are_own_under_another_name(self, world: World) -> None:
+		"""After another start of the program, which has them from the welcome alone."""
+		ben, zoe = world.join("Ben"), world.join("Zoe")
+		for one, ref in ((ben, 9), (zoe, 9), (zoe, 10)):
+			world.say(one, "chat", text="hi", ref=ref)
+		world.say(ben, "private_chat", to_name="Zoe", text="psst", ref=11)
+		world.say(ben, "rename", name="Benny")
+		world.say(ben, "chat", text="hi", ref=12)
+		world.leave(ben)
+		for again, own in ((world.join(token=world.tokens[ben.id]), [1, 0, 0, 1, 1]), (zoe, [0, 1, 1, 0, 0])):
+			state = connectsphere.StateManager()
+			state.apply(world.room.welcome(again))
+			assert [line.own for line in state.current.chat] == [bool(one) for one in own]
+
 	def test_private_is_between_the_two(self, world: World, host: Member) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		world.say(ana, "private_chat", to_name="Ben", text="psst", ref=4)

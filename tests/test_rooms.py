@@ -324,6 +324,28 @@ def test_a_leak_is_asked_about_seldom() -> None:
 	assert len(asked) >= 3 and (gaps[1:] > gaps[:-1] * 1.4).all() and gaps[0] >= 3
 
 
+@pytest.mark.parametrize("rooms", [{}, {1: [1, 2], 2: [1, 2]}])
+def test_nothing_is_kept_of_who_left(rooms: dict[int, list[int]]) -> None:
+	"""Whenever that is: each connection has an id of its own, for a whole school day."""
+	voice, kept = samples(speech(0, 3, 1, -26)), 0
+	for end in range(74, 82):  # some of them in the middle of a judgement
+		mixer = cs.AudioMixer()
+		for k in range(end + 30):
+			block = voice[k * BLOCK : (k + 1) * BLOCK].astype(np.float32)
+			here = [1, 2] if k < end else [1, 3]
+			mixer.finder.push(here, np.stack((block, block if rooms == {} else 0 * block)), here, rooms)
+			if k == end:
+				kept += bool(known(mixer.finder))
+				mixer.remove(2)
+		assert 2 not in set().union(*known(mixer.finder))
+	assert kept, "there was something to forget"
+
+
+def known(finder: cs.RoomFinder) -> list[set[int]]:
+	"""The pairs of which it keeps something."""
+	return [set(pair) for pair in (*finder._asked, *finder._against)]
+
+
 def test_a_room_lapses_when_one_does_not_hear_the_other_and_not_in_silence() -> None:
 	finder = cs.RoomFinder()
 	rooms = {1: [1, 2], 2: [1, 2]}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import itertools
 import queue
 import re
 import resource
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 from fake_call import FakeBackend, FakeController, ad, card, last
 from hypothesis import example, given
 from hypothesis import strategies as st
+from waiting import wait_until
 from window_driver import Driver, Open, opened, overlaps, states, tops, written
 
 import connectsphere as cs
@@ -483,6 +486,21 @@ def test_hosting_from_the_start_window(opened: Open) -> None:
 	assert ("host", "Zuri Okafor", "Chess", "auto") in driver.backend.calls
 
 
+def test_who_left_while_nothing_was_laid_out_is_skipped(
+	opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""As where the window is so small that there is no room for tiles: they stay as they were."""
+	driver = opened()
+	driver.meet()
+	stage = driver.view.stage
+	shot = stage.plan.shot
+	gone = next(one for one in shot.people if one.id in stage.tiles and one.id != shot.me)
+	monkeypatch.setattr(cs.Stage, "extent", (30, 30))
+	stage.show(dataclasses.replace(shot, people=tuple(one for one in shot.people if one is not gone)))
+	assert gone.id in stage.tiles
+	stage.render()
+
+
 def test_settings_change_devices_and_palette(opened: Open) -> None:
 	driver = opened()
 	driver.meet()
@@ -719,6 +737,33 @@ def test_the_voice_says_lines_one_after_the_other(tmp_path: Path, monkeypatch: p
 		time.sleep(0.01)
 	voice.close()
 	assert said.read_text("utf-8") == "-w -e -l en\nAna joined\n-w -e -l en\nZoë raised a hand; $(reboot)\n"
+
+
+def test_the_voice_is_silent_once_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+	"""Also where the line was about to be said, and its program is only now there."""
+	program = tmp_path / "spd-say"
+	program.write_text("#!/bin/sh\nexec sleep 20\n")
+	program.chmod(0o755)
+	monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+	voice, said = cs.Voice(), []
+	closing, looked, popen = threading.Thread(target=voice.close), threading.Event(), subprocess.Popen
+	end = voice._worker.close
+
+	def late(*told: Any, **more: Any) -> subprocess.Popen[str]:
+		closing.start()
+		assert looked.wait(5)
+		said.append(popen(*told, **more))
+		return said[0]
+
+	monkeypatch.setattr(voice._worker, "close", lambda: (looked.set(), end()))
+	monkeypatch.setattr(subprocess, "Popen", late)
+	voice.say("Ana joined", "en")
+	assert looked.wait(5)
+	closing.join()
+	still = said[0].poll() is None
+	said[0].kill()
+	wait_until(lambda: not voice._worker.running)
+	assert not still
 
 
 class FixedFont:

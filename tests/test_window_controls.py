@@ -470,6 +470,9 @@ def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
 			assert contrast(shown["words"], shown["fill"]) >= 4.3, (kind, enabled)
 			assert contrast(shown["ring"], shown["fill"]) >= 3, (kind, enabled)
 			button.canvas.destroy()
+	for kind in ("plain", "card", "primary", "danger", "live", "warn"):
+		cs.BarButton(look, driver.root, lambda: None, "Leave", icon="leave", kind=kind).paint()
+		assert contrast(shown["ring"], shown["fill"]) >= 3, kind
 
 
 def test_how_loud_somebody_is_for_oneself(opened: Open) -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import struct
+import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -595,6 +596,26 @@ class TestSplitters:
 		with pytest.raises(PeerFault, match="long_line"):
 			for _ in range(MAX_LINE):
 				splitter.push(b"x" * 64)
+
+	@pytest.mark.parametrize(
+		("splitter", "head"), [(LineSplitter(), b""), (MessageSplitter(), (60_000).to_bytes(4, "big"))]
+	)
+	def test_what_waits_is_not_copied_with_each_piece(
+		self, splitter: LineSplitter | MessageSplitter, head: bytes
+	) -> None:
+		"""A long line in small pieces would cost its size squared, before any PIN."""
+		splitter.push(head)
+		made = 0
+		tracemalloc.start()
+		try:
+			for _ in range(3_000):
+				tracemalloc.reset_peak()
+				before = tracemalloc.get_traced_memory()[0]
+				splitter.push(b"x" * 16)
+				made += tracemalloc.get_traced_memory()[1] - before
+		finally:
+			tracemalloc.stop()
+		assert made < 40 * 48_000, "72,000,000 where all is copied"
 
 	@given(st.lists(st.binary(max_size=40)), CUTS)
 	def test_messages_however_cut(self, messages: list[bytes], cuts: list[int]) -> None:

@@ -179,7 +179,6 @@ def opened(display: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
 	"""Opens windows on false meetings: size, settings."""
 	drivers: list[Driver] = []
 	monkeypatch.setattr(cs, "xft_dpi", lambda: dpi_of(display))
-	monkeypatch.setattr(cs.tr, "language", cs.tr.language)  # a window's language is its own test's
 
 	def make(size: str = "1280x720", **settings: Any) -> Driver:
 		drivers.append(Driver(display, FakeBackend(9, settings), size))
