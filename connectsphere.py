@@ -17484,7 +17484,7 @@ Nothing is chosen.|No se ha elegido nada.|Rien n'est choisi.|कुछ नही
 No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
 Test card|Carta de ajuste|Mire|परीक्षण चित्र
 Join a meeting|Unirse a una reunión|Rejoindre une réunion|मीटिंग में जुड़ें
-Not working? Check this computer|¿No funciona? Revisar este equipo|Ça ne marche pas ? Vérifier cet ordinateur|काम नहीं कर रहा? इस कंप्यूटर को जाँचें
+Not working? Check this computer|¿No funciona? Revisar este equipo|Un problème ? Vérifier cet ordinateur|काम नहीं कर रहा? इस कंप्यूटर को जाँचें
 Join|Unirse|Rejoindre|जुड़ें
 Meeting PIN|PIN de la reunión|PIN de la réunion|मीटिंग PIN
 Your name|Tu nombre|Votre nom|आपका नाम
@@ -17814,7 +17814,7 @@ class Palette:
 
 DARK = Palette()
 LIGHT = Palette(
-	window="#E9EDF2", panel="#F6F8FA", card="#FFFFFF", raised="#E3E8EE", line="#C9D1DA", text="#161C24",
+	window="#E9EDF2", panel="#F6F8FA", card="#FFFFFF", raised="#D6DEE8", line="#C1CAD5", text="#161C24",
 	second="#434F5C", third="#5A6673", accent="#2F62CF", accent_high="#2653B4", link="#2456C4",
 	focus="#2F6BF0",
 	chosen="#DCE7FD", good="#0E7A4B", warn="#8F5A00", bad="#CE2F36", bad_text="#B3232B", tile="#D5DCE4",
@@ -18828,16 +18828,17 @@ class Tooltip:
 	def _show(self) -> None:
 		self._due = ""
 		look, px, middle = self.look, self.look.px, self.look.px(16)
-		tip = self._shown = Painted(look, look.root, 1, 2 * middle, "#F2F5F8")
+		p = look.palette  # the other way round: seen against everything
+		tip = self._shown = Painted(look, look.root, 1, 2 * middle, p.text)
 		font = look.font(12, bold=True)
 		words = look.clip(tr(self.words), font, look.root.winfo_width() // 2)
-		tip.text(px(10), middle, words, 12, bold=True, colour="#161C24")
+		tip.text(px(10), middle, words, 12, bold=True, colour=p.panel)
 		x = px(10) + font.measure(words)
 		if self.key:
 			room = look.font(11).measure(self.key) + px(14)
-			tip.box(x + px(8), px(6), room, px(20), 5, "#D9E0E8")
+			tip.box(x + px(8), px(6), room, px(20), 5, p.second)
 			at = x + px(8) + room // 2
-			tip.text(at, middle, self.key, 11, colour="#2A323D", anchor="center")
+			tip.text(at, middle, self.key, 11, colour=p.panel, anchor="center")
 			x += px(8) + room
 		tip.configure(width=x + px(10))
 		place_beside(look, self.widget, tip.canvas, x + px(10), 2 * middle)
@@ -19306,7 +19307,8 @@ class ListView(Painted):
 
 	@property
 	def width(self) -> int:
-		return max(self.look.px(60), self.extent[0] - self.gutter)
+		gutter = self.gutter or self.look.px(10) * bool(self.bar.winfo_manager())
+		return max(self.look.px(60), self.extent[0] - gutter)
 
 	def scroll(self, by: int) -> None:
 		"""Move by `by` real pixels, within the rows."""
@@ -19339,6 +19341,8 @@ class ListView(Painted):
 			self.bar.place(relx=1, relheight=1, anchor="ne")
 		else:
 			self.bar.place_forget()
+		if width != self.width:  # the bar has come or gone
+			self.paint()
 		self._ring()
 
 	def row_at(self, y: int) -> Any:
@@ -21298,7 +21302,7 @@ class PersonRow(Row):
 		mic = look.icon(icon, 17, colour, "" if one.mic else p.bad)
 		view.image(x - px(26), middle, mic, "e")
 		if one.hand:
-			view.image(x - px(52), middle, look.emoji("✋", 17), "e")
+			view.icon(x - px(52), middle, "hand", 17, p.warn, anchor="e")
 		x = px(52)
 		for at, (label, command) in enumerate(self.choices):
 			x = row_button(view, f"hand{one.id}:{at}", x, y + px(50), label, command, main=not at)
@@ -21405,7 +21409,7 @@ class AttendeesPanel:
 		self._shot = Snapshot()
 		self.search.entry.bind("<KeyRelease>", lambda _: self.show(self._shot), add="+")
 		self.list = ListView(look, self.frame)
-		self.list.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
+		self.list.pack(fill="both", expand=True, padx=(px(14), px(4)), pady=(0, px(8)))
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the people of the snapshot."""
@@ -21485,7 +21489,7 @@ class FileRow(Row):
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		px, p, one = view.look.px, view.look.palette, self.entry
 		tall = px(104 if self.actions else 70)
-		view.box(px(2), y, width - px(4), tall, 12, p.card)
+		view.box(0, y, width, tall, 12, p.card)
 		view.box(px(14), y + px(14), px(40), px(40), 9, p.chosen)
 		view.icon(px(34), y + px(34), "file", 20, p.link)
 		room, bad = max(px(5), width - px(80)), one.state == "failed" or self._is_foreign_program()
@@ -21550,7 +21554,7 @@ class FilesPanel:
 			fill="x", pady=(px(8), 0)
 		)
 		self.list = ListView(look, self.frame)
-		self.list.pack(fill="both", expand=True, padx=(px(12), px(4)))
+		self.list.pack(fill="both", expand=True, padx=(px(14), px(4)))
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
@@ -21613,7 +21617,7 @@ class FilesPanel:
 class SidePanel:
 	"""The panel at the right with its tabs."""
 
-	TABS = (("messages", "Chat", 84), ("attendees", "Users", 104), ("files", "Files", 64))
+	TABS = (("messages", "Chat", 64), ("attendees", "Users", 104), ("files", "Files", 84))
 
 	def __init__(self, look: Look, parent: tk.Misc, chosen: Run):
 		self.look, self.chosen = look, chosen
@@ -21902,7 +21906,7 @@ class StartView:
 		logo.image(0, 0, look.photo(draw_logo, px(36)))
 		look.label(self.head, APP_NAME, 17, bold=True).pack(side="left")
 		gear = Button(look, self.frame, self.settings, icon="gear", kind="ghost", tip="Settings")
-		gear.grid(row=0, column=1, sticky="e", padx=px(44))
+		gear.grid(row=0, column=1, sticky="e", padx=px(34))  # its icon ends where the fields do
 		words = tr("Not working? Check this computer")
 		self.check = Button(look, self.frame, self._check, words, "shield", "link", height=36)
 		self.check.grid(row=0, column=1, sticky="w", padx=px(22))
@@ -22346,7 +22350,7 @@ class ShareDialog(Dialog):
 	):  # fmt: skip
 		super().__init__(look, tr("Share your screen"), 620)
 		if over:  # whom this interrupts
-			self.words(over, 13)
+			self.words(over, 13, below=12)
 		self.parent, self.backend, self.tasks, self.share = parent, backend, tasks, share
 		self.chosen = ""
 		self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
@@ -22705,11 +22709,12 @@ class SettingsDialog(Dialog):
 			elif one.keys:
 				rows[-1][0] += f"  {one.keys}"
 		step = min(px(26), (look.root.winfo_height() - px(124)) // len(rows))
+		tall = min(px(24), step - px(2))
 		sheet = Painted(look, self.page, px(480), step * len(rows))
 		for at, (keys, words) in enumerate(rows):
 			y = step * at + step // 2
 			room = look.font(12, bold=True).measure(keys) + px(18)
-			sheet.box(0, y - px(12), room, px(24), 6, look.palette.raised)
+			sheet.box(0, y - tall // 2, room, tall, 6, look.palette.raised)
 			sheet.text(px(9), y, keys, 12, bold=True)
 			sheet.text(px(130), y, tr(words), 13, colour=look.palette.second)
 		sheet.pack(anchor="w")

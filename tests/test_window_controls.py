@@ -475,6 +475,63 @@ def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
 		assert contrast(shown["ring"], shown["fill"]) >= 3, kind
 
 
+@pytest.mark.parametrize("palette", cs.PALETTES)
+def test_a_tooltip_and_a_raised_hand_stand_out(opened: Open, palette: str) -> None:
+	driver = opened("1024x600", palette=palette)
+	call = driver.meet(3, host=True)
+	colours, people = cs.PALETTES[palette], driver.view.attendees.list
+	tip = driver.view.side.buttons["mic"].tip
+	tip._show()
+	assert tip._shown is not None
+	sheet = tip._shown.canvas
+	words = next(item for item in sheet.find_all() if sheet.type(item) == "text")
+	assert contrast(str(sheet["bg"]), colours.panel) >= 3, "an edge wherever it lies"
+	assert contrast(sheet.itemcget(words, "fill"), str(sheet["bg"])) >= 4.5
+	drawn: dict[str, str] = {}
+	icon = people.icon
+
+	def seen(x: int, y: int, *what: Any, **others: Any) -> None:
+		drawn[what[0]] = what[2]
+		icon(x, y, *what, **others)
+
+	people.icon = seen  # type: ignore[method-assign]
+	driver.view.show_panel("attendees")
+	call.change_person(3, hand=time.time())
+	driver.until(lambda: "hand" in drawn, "the hand")
+	assert contrast(drawn["hand"], colours.panel) >= 3
+
+
+@pytest.mark.parametrize("language", ["en", "es", "fr"])
+def test_a_chosen_tab_has_room_for_its_words_and_number(opened: Open, language: str) -> None:
+	driver = opened("1024x600", language=language)
+	driver.meet(50, host=True)
+	for name, button in driver.view.panel.buttons.items():
+		driver.view.show_panel(name)
+		driver.pump(0.05)
+		assert not any(words.endswith("…") for words in written(button.canvas)), written(button.canvas)
+
+
+def test_keys_and_meetings_stand_apart_where_the_window_is_low(opened: Open) -> None:
+	driver = opened("1366x768", scale="150", language="fr")
+	driver.backend.meetings = [ad(str(n), address=f"192.168.1.{n}") for n in range(1, 6)]
+	shown = driver.start.list
+	driver.until(lambda: shown.bar.winfo_ismapped(), "more meetings than there is room for")
+	for name in shown.actions:
+		assert shown.canvas.coords(name)[2] <= shown.bar.winfo_x(), "the bar lies beside the meetings"
+	gear = next(one for one in driver.start.frame.winfo_children() if one.grid_info().get("sticky") == "e")
+	check = driver.start.check.canvas
+	assert check.winfo_x() + check.winfo_width() <= gear.winfo_x()
+	driver.start.settings("keys")
+	driver.pump(0.2)
+	assert driver.start.dialog is not None
+	sheets = [one for one in walk(driver.start.dialog.frame) if isinstance(one, tk.Canvas)]
+	sheet = max(sheets, key=lambda one: sum(one.type(item) == "image" for item in one.find_all()))
+	images = [sheet.bbox(item) for item in sheet.find_all() if sheet.type(item) == "image"]
+	boxes = sorted(images, key=lambda box: box[1])
+	assert len(boxes) > 10
+	assert all(below[1] > above[3] for above, below in itertools.pairwise(boxes)), boxes
+
+
 def test_how_loud_somebody_is_for_oneself(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet()
