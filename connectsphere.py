@@ -19647,8 +19647,8 @@ def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
 	lines: list[str] = []
 	for part in text.expandtabs(4).split("\n"):
 		part = part.rstrip(" ")
-		# a line may break before and after an emoji, whose blank does not break itself
-		words = list(re.finditer(f"({blank}|(?:(?!{blank})[^ ])+| ) *", part))
+		# a line may break before an emoji and after it and its comma; its blank does not break itself
+		words = list(re.finditer(f"({blank}[,.;:!?)…]*|(?:(?!{blank})[^ ])+| ) *", part))
 		bare, ends = [word.end(1) for word in words], [0, *(word.end() for word in words)]
 		at, edges = 0, [0, *itertools.accumulate(map(width, part))]
 		while edges[-1] - edges[at] > room:

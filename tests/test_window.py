@@ -773,7 +773,7 @@ class FixedFont:
 		return 7 * len(text)
 
 
-@given(st.text(st.sampled_from(["👍", "🎉", "a", "b", " ", "\u00a0", "\n"])))
+@given(st.text(st.sampled_from(["👍", "🎉", "a", "b", "!", " ", "\u00a0", "\n"])))
 @example("👍" * 30)
 def test_lines_fit_and_lose_nothing_but_blanks(text: str) -> None:
 	blank = "\u00a0" * 3
@@ -785,6 +785,12 @@ def test_lines_fit_and_lose_nothing_but_blanks(text: str) -> None:
 		assert sum(line.count(blank) for line in lines) == len(re.findall("[👍🎉]", text)), (
 			"an emoji is whole"
 		)
+
+
+def test_a_line_does_not_begin_with_the_comma_of_an_emoji() -> None:
+	blank = "\u00a0" * 3
+	lines = cs.wrapped("drawing👍, may I?", FixedFont(), 70, blank)  # type: ignore[arg-type]
+	assert lines == ["drawing", f"{blank}, may", "I?"]
 
 
 def test_grid_fills_the_space() -> None:

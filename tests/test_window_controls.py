@@ -1068,8 +1068,9 @@ def test_the_host_takes_the_screen_over(opened: Open) -> None:
 	assert isinstance(dialog, cs.ShareDialog)
 	driver.until(lambda: dialog.found, "the screens")
 	assert not [one for one in call.commands if one["do"] in ("take_over", "share")], "nothing is chosen yet"
-	read = [one.cget("text") for one in walk(dialog.frame) if isinstance(one, tk.Label)]
-	assert f"{driver.view.shot.people[2].name} shares the screen" in read
+	read = {one.cget("text"): one for one in walk(dialog.frame) if isinstance(one, tk.Label)}
+	label = read[f"{driver.view.shot.people[2].name} shares the screen"]
+	assert label.winfo_y() + label.winfo_height() + 8 <= dialog.cards.canvas.winfo_y(), "they do not touch"
 	driver.key("Right")
 	press(driver, dialog.frame, "Take over")
 	assert [c["do"] for c in call.commands if c["do"] in ("take_over", "share")] == ["take_over", "share"]
