@@ -19307,6 +19307,7 @@ class ListView(Painted):
 
 	@property
 	def width(self) -> int:
+		"""Real pixels that rows have, beside the bar."""
 		gutter = self.gutter or self.look.px(10) * bool(self.bar.winfo_manager())
 		return max(self.look.px(60), self.extent[0] - gutter)
 
