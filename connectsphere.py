@@ -19015,6 +19015,7 @@ class Field(Painted):
 		self._hint.bind("<Button-1>", lambda _: self.focus_set())
 		for event in ("<FocusIn>", "<FocusOut>", "<KeyRelease>"):
 			self.entry.bind(event, lambda _: self.paint(), add="+")
+		self.entry.bind("<Key>", lambda _: self._hint.place_forget(), add="+")  # the letter is under it
 		if enter:
 			self.entry.bind("<<Return>>", lambda _: enter())
 		self.bind("<Button-1>", lambda _: self.focus_set())
@@ -19031,8 +19032,8 @@ class Field(Painted):
 		p, focused = self.look.palette, has_focus(self.entry)
 		self.box(0, 0, width, height, 11, p.card, p.focus if focused else p.line, 2 if focused else 1)
 		self.entry.place(x=px(16), y=height // 2, anchor="w", width=width - px(32))
-		if self.hint and not self.entry.get() and not focused:
-			self._hint.place(x=px(16), y=height // 2, anchor="w")
+		if self.hint and not self.entry.get():
+			self._hint.place(x=px(18), y=height // 2, anchor="w")  # behind the caret
 			self._hint.lift()
 		else:
 			self._hint.place_forget()
@@ -21906,11 +21907,11 @@ class StartView:
 		logo = Painted(look, self.head, px(36), px(36)).pack(side="left", padx=(px(44), px(12)))
 		logo.image(0, 0, look.photo(draw_logo, px(36)))
 		look.label(self.head, APP_NAME, 17, bold=True).pack(side="left")
-		gear = Button(look, self.frame, self.settings, icon="gear", kind="ghost", tip="Settings")
-		gear.grid(row=0, column=1, sticky="e", padx=px(34))  # its icon ends where the fields do
 		words = tr("Not working? Check this computer")
 		self.check = Button(look, self.frame, self._check, words, "shield", "link", height=36)
 		self.check.grid(row=0, column=1, sticky="w", padx=px(22))
+		gear = Button(look, self.frame, self.settings, icon="gear", kind="ghost", tip="Settings")
+		gear.grid(row=0, column=1, sticky="e", padx=px(34))  # its icon ends where the fields do
 
 	def _squeeze(self, height: int) -> None:
 		px, low = self.look.px, height < self.look.px(600)
@@ -21939,6 +21940,8 @@ class StartView:
 		self.mic.frame.pack(side="bottom", fill="x", pady=(px(14), 0))
 		self.preview = PreviewCard(look, left, self.backend, lambda: self.name.value or tr("You"))
 		self.preview.pack(fill="both", expand=True)
+		for row in (self.mic, self.speaker):  # Tab goes from the lowest up
+			tk.Misc.lift(row.frame)
 
 	def _devices(self, found: Any, fault: Exception | None) -> None:
 		for what, row in (("mic", self.mic), ("speaker", self.speaker)):
@@ -22027,10 +22030,13 @@ class StartView:
 		looking = "No meeting was found on this network." if late else "Looking for meetings…"
 		notes = looking, system_asks("find")
 		self.list.show(rows or [NoteRow(words) for words in notes if words])
-		if self.chosen is not None and self.chosen.pin:
+		if asked := self.chosen is not None and self.chosen.pin:
 			self.pin_area.pack(fill="x", pady=(self.look.px(12), self.look.px(8)))
 		else:
 			self.pin_area.pack_forget()
+		root = self.look.root
+		if root.focus_lastfor() is root and (asked or not self.name.value):  # nothing has it
+			(self.pin if self.name.value else self.name).focus_set()
 
 	def _choose(self, one: MeetingAd) -> None:
 		self.chosen, self._picked = one, True
@@ -23455,7 +23461,9 @@ class MainAppView:
 		elif self.card:
 			self.flip_class()
 		self._notice(shot)
-		if shot.muted_speech and monotonic() - self._warned_muted > 30 and not self.talk.on:
+		greets = self._warned_muted < 0 and shot.leads and len(shot.people) > 1 and not shot.wants("mic")
+		told = monotonic() - self._warned_muted < 30 or self.talk.on
+		if (greets or shot.muted_speech) and not told:  # what was never on hears nothing
 			self._warned_muted = monotonic()
 			self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
 

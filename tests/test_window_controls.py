@@ -87,7 +87,7 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
 
 def test_start_has_the_settings(opened: Open) -> None:
 	driver = opened()
-	gear = next(w for w in driver.start.frame.winfo_children() if w.grid_info().get("column") == 1)
+	gear = next(w for w in driver.start.frame.winfo_children() if w.grid_info().get("sticky") == "e")
 	driver.click(gear)
 	driver.until(lambda: driver.root.grab_current(), "the settings")
 	assert driver.backend.calls[-1] == ("preview", False, True)  # the meter of the page that is shown
@@ -670,6 +670,24 @@ def test_speech_into_a_muted_microphone_is_noticed(opened: Open) -> None:
 	driver.until(lambda: "You are muted" in toasts(driver), "the notice")
 	driver.command("a")
 	assert last(call, "mic") == {"do": "mic", "on": True}
+
+
+def test_who_is_muted_as_the_first_come_reads_it_once(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet(9, host=True)
+	people = tuple(replace(one, mic=False) for one in call.snapshot().people)
+	call.change(people=people[:1], wanted={})
+	driver.pump(0.2)
+	assert "You are muted" not in toasts(driver), "alone"
+	call.change(people=people)
+	driver.until(lambda: "You are muted" in toasts(driver), "the class comes")
+	driver.command("a")
+	assert last(call, "mic") == {"do": "mic", "on": True}
+	call.change(people=people[:1])
+	driver.pump(0.1)
+	call.change(people=people)
+	driver.pump(0.2)
+	assert "You are muted" not in toasts(driver)
 
 
 def test_cues_are_spoken_when_wanted(opened: Open) -> None:
@@ -1355,6 +1373,45 @@ def test_the_enter_key_of_the_number_pad_is_one(opened: Open) -> None:
 	assert driver.view.chat.composer.text() == ""
 
 
+@pytest.mark.parametrize("name", ["", "Zuri"])
+@pytest.mark.parametrize("late", [False, True])
+def test_who_comes_by_keyboard_clicks_nothing(opened: Open, name: str, late: bool) -> None:
+	driver = opened(name=name)
+	meetings, driver.backend.meetings = driver.backend.meetings, []
+	driver.pump(0.1 if late else 0.0)
+	driver.backend.meetings = meetings
+	driver.until(lambda: driver.start.pin_area.winfo_ismapped(), "a PIN is asked for")
+	driver.pump(0.1)
+	if not name:
+		field = driver.start.name
+		assert field._hint.winfo_ismapped(), "in a low window nothing else says what to type"
+		driver.type("Zuri")
+		assert not field._hint.winfo_ismapped()
+		driver.key("Tab")
+	driver.type("482913")
+	assert not driver.start.busy.words, "longer PINs exist"
+	driver.key("Return")
+	driver.until(lambda: driver.loop.view is not None, "in the meeting")
+	assert ("join", "192.168.1.20", 9000, "Zuri", "482913", False) in driver.backend.calls
+
+
+def test_the_keyboard_goes_over_the_start_window_as_it_is_read(opened: Open) -> None:
+	driver = opened("1366x768")
+	start = driver.start
+	driver.until(lambda: start.pin_area.winfo_ismapped(), "a PIN is asked for")
+	start.check.canvas.focus_set()
+	places: list[tuple[bool, int]] = []
+	while (focus := driver.root.focus_get()) and len(places) < 20:
+		left = focus.winfo_rootx() < start.right.winfo_rootx()
+		places.append((not left, focus.winfo_rooty()))
+		driver.key("Tab")
+		if driver.root.focus_get() is start.check.canvas:
+			break
+	(head, *columns) = places[1:]
+	assert abs(head[1] - places[0][1]) < 20 and len(columns) > 8
+	assert columns == sorted(columns, key=lambda at: (at[0], at[1] // 20)), columns
+
+
 def test_auto_join_waits_for_a_name(opened: Open) -> None:
 	driver = opened(name="")
 	driver.backend.known = ad(pin=False)
@@ -1523,8 +1580,8 @@ def test_an_empty_place_says_that_it_is(opened: Open) -> None:
 
 
 def test_looking_for_meetings_comes_to_an_end(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-	monkeypatch.setattr(cs.StartView, "PATIENCE", 0.4)
 	driver = opened()
 	monkeypatch.setattr(driver.backend, "find", list)
 	driver.until(lambda: "Looking for meetings…" in notes_of(driver.start.list), "it looks")
+	monkeypatch.setattr(cs.StartView, "PATIENCE", 0.0)
 	driver.until(lambda: "No meeting was found on this network." in notes_of(driver.start.list), "it says so")
