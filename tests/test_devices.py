@@ -182,9 +182,9 @@ def test_video_file_plays_by_the_wall_in_a_loop(video: str) -> None:
 			return 0.0 if last - first >= 30 - early else min(early, (shown - last) % 30)
 
 		while time.perf_counter() < start + 1.6:
-			assert off() < 2
+			assert off() < 1.1
 		time.sleep(0.33)  # late: the frames between are dropped
-		assert off() < 2
+		assert off() < 1.1
 		camera.close()
 
 
