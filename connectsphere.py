@@ -2421,8 +2421,8 @@ class RoomFinder:
 		self._against: Counter[tuple[int, int]] = Counter()  # by (who is heard, who does not hear)
 
 	def forget(self, id: int) -> None:
-		"""Who is gone comes no more: the next connection has another id."""
-		self._work = iter(())  # it may be among those who are judged
+		"""It is gone: the next connection has another."""
+		self._work = iter(())  # may judge it
 		self._asked = {pair: when for pair, when in self._asked.items() if id not in pair}
 		self._against = Counter({pair: n for pair, n in self._against.items() if id not in pair})
 
@@ -5853,8 +5853,8 @@ class StateManager:
 		if len(self._seen) > 4 * self.MOST_LINES:
 			self._seen = {one.n for one in self.current.chat}
 		self._seen.add(line["n"])
-		# by its `ref`, too: under another name before
-		entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name or "ref" in line)
+		own = "ref" in line or line["from"] == self.current.name  # or another before
+		entry = ChatLine.read(line, to=to, own=own)
 		self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
 		told = {"from": line["from"], "text": line["text"], "n": line["n"], "to": to}
 		self._say("private" if to else "chat", **told, **({"history": True} if history else {}))
@@ -18974,8 +18974,10 @@ class BarButton(Button):
 		look, p = self.look, self.look.palette
 		fill, high, colour = self.colours()
 		wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
-		shape = wide, tall, 12, high if self.hot else fill, self.edge(fill, colour), 2
-		self.box(middle - wide // 2, look.px(2), *shape)
+		x, y, cut = middle - wide // 2, look.px(2), look.px(3)
+		self.box(x, y, wide, tall, 12, high if self.hot else fill)
+		if ring := self.edge(fill, colour):  # at the rim a dark one is not seen
+			self.box(x + cut, y + cut, wide - 2 * cut, tall - 2 * cut, 9, "", ring, 2)
 		if self.wordy and self.tall < 70:
 			self.text(middle, look.px(2) + tall // 2, self.words, 12, True, colour, wide, "center")
 		else:

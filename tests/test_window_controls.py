@@ -463,6 +463,8 @@ def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
 	monkeypatch.setattr(cs.Button, "box", lambda _, *shape, **__: shown.update(fill=shape[5], ring=shape[6]))
 	monkeypatch.setattr(cs.Button, "_content", lambda *told: shown.update(words=told[3]))
 	monkeypatch.setattr(cs.Button, "ring", colours.focus)
+	boxes: list[Any] = []
+	monkeypatch.setattr(cs.BarButton, "box", lambda _, *shape, **__: boxes.append(shape))
 	for kind in ("plain", "card", "primary", "danger", "ghost", "link"):
 		for enabled in (True, False):
 			button = cs.Button(look, driver.root, lambda: None, "Join", kind=kind)
@@ -471,8 +473,12 @@ def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
 			assert contrast(shown["ring"], shown["fill"]) >= 3, (kind, enabled)
 			button.canvas.destroy()
 	for kind in ("plain", "card", "primary", "danger", "live", "warn"):
+		boxes.clear()
 		cs.BarButton(look, driver.root, lambda: None, "Leave", icon="leave", kind=kind).paint()
-		assert contrast(shown["ring"], shown["fill"]) >= 3, kind
+		body, ring = boxes[0], boxes[-1]
+		assert contrast(ring[6], body[5]) >= 3, kind
+		rim = contrast(ring[6], colours.panel)
+		assert ring[0] > body[0] or rim >= 3, f"at the rim it is not seen: {kind}"
 
 
 @pytest.mark.parametrize("palette", cs.PALETTES)
