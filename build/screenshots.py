@@ -212,7 +212,7 @@ def meeting(out: Path) -> None:
 	with desktop() as screen:
 		demo(screen, 7, 9)
 		say(screen)
-		time.sleep(14)
+		time.sleep(19)
 		screen.picture(out / "screen.png")
 		stop_share(screen)
 		time.sleep(6)
@@ -250,7 +250,7 @@ def variants(name: str, size: tuple[int, int], **settings: Any) -> Callable[[Pat
 	def take(out: Path) -> None:
 		with desktop(size, **settings) as screen:
 			demo(screen, 7, 9)
-			time.sleep(2)
+			time.sleep(9)  # until no notice lies on the shared screen
 			screen.picture(out / f"{name}.png")
 
 	return take
