@@ -250,7 +250,7 @@ def variants(name: str, size: tuple[int, int], **settings: Any) -> Callable[[Pat
 	def take(out: Path) -> None:
 		with desktop(size, **settings) as screen:
 			demo(screen, 7, 9)
-			time.sleep(9)  # until no notice lies on the shared screen
+			time.sleep(18)  # until no notice lies on the shared screen
 			screen.picture(out / f"{name}.png")
 
 	return take
