@@ -16925,13 +16925,15 @@ def lesson_elsewhere(home: Path) -> Json:
 	return {}
 
 
-def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port: int = 0) -> Json:
-	"""This home's meeting whose window is gone, for who would host `title` with `pin`, or {}.
+def own_meeting(
+	home: Path, title: str | None = "", pin: str | None = None, port: int = 0, left: object = 0
+) -> Json:
+	"""This home's meeting whose window is gone or `left`, for who would host `title` with `pin`, or {}.
 
 	Refused where it is another one; None is any.
 	"""
 	running = RunningMeeting(home).read()
-	if not running.get("alone") or port not in (0, running["port"]):
+	if not (running and (left or running["alone"])) or port not in (0, running["port"]):
 		running = lesson_elsewhere(home)
 	if not running:
 		return {}
@@ -17099,13 +17101,17 @@ class Program:
 	def lesson(self) -> str:
 		"""Says that an own meeting goes on without its window, or ""."""
 		try:
-			own_meeting(self._home)
+			self._own("")
 		except Refused as refused:
 			return refused.reason
 		return ""
 
+	def _own(self, title: str | None) -> Json:
+		left = self._hosted and self._controller and self._controller.snapshot().reason == "left"
+		return own_meeting(self._home, title, left=left)
+
 	def resume(self, name: str, joining: Joining | None = None) -> MeetingController:
-		return self.host_as_told(own_meeting(self._home, None), joining, name)
+		return self.host_as_told(self._own(None), joining, name)
 
 	def host_as_told(
 		self, running: Json, joining: Joining | None = None, name: str = ""
@@ -17121,9 +17127,10 @@ class Program:
 		Refused while an own one goes on, unless `anew`, which ends that.
 		"""
 		if anew and self.lesson():
+			self.end_hosted()
 			RunningMeeting(self._home).end()
 			(self._home / LAST_RECORD).unlink(missing_ok=True)
-		own_meeting(self._home)
+		self._own("")
 		if pin == "auto":
 			pin = f"{secrets.randbelow(1_000_000):06d}"
 		title = clean_name(title or self._server["title"], MAX_TITLE)
@@ -17132,27 +17139,23 @@ class Program:
 	def _host(
 		self, name: str, changes: Json, joining: Joining | None, running: Json | None = None
 	) -> MeetingController:
-		self._look = False
+		self._look, options = False, self._chosen(name)
 		with self._hosting:  # the one before has ended first
+			if self._hosted and running and not running.get("alone", True):  # only left
+				self._hosted.aim(options)
+				return self._enter(options, "", joining)
 			self.end_hosted()
 			hosted = HostedMeeting({**self._server, **changes}, running)
 			try:
 				hosted.start()
 				self._hosted = hosted
-				return self.go_back(name, joining)
+				hosted.aim(options)
+				return self._enter(options, "", joining)
 			except Refused:
 				self._hosted = None
 				if not running:
 					hosted.close()
 				raise
-
-	def go_back(self, name: str, joining: Joining | None = None) -> MeetingController:
-		"""Join the meeting hosted here, as its host."""
-		if self._hosted is None:
-			raise Refused("no_meeting", "The meeting has ended.")
-		options = self._chosen(name)
-		self._hosted.aim(options)
-		return self._enter(options, "", joining)
 
 	def _chosen(self, name: str) -> ClientOptions:
 		chosen = {key: self.setting(key) for key in ("camera", "mic", "speaker", "volume", "sound")}
@@ -22001,8 +22004,8 @@ class StartView:
 			if same or not (self._picked or self.pin.value):
 				self.chosen = next(iter(same or found), None)
 		late = monotonic() > self._since + self.PATIENCE
-		if (found, self.chosen, late) != self._listed:
-			self._listed = (found, self.chosen, late)
+		if (now := (found, self.chosen, late)) != self._listed:
+			self._listed = now
 			self._list(found, late)
 		if not (self.busy.words or self._offered) and self.frame.winfo_viewable():
 			self._offered = True
@@ -22032,7 +22035,7 @@ class StartView:
 		looking = "No meeting was found on this network." if late else "Looking for meetings…"
 		notes = looking, system_asks("find")
 		self.list.show(rows or [NoteRow(words) for words in notes if words])
-		if asked := self.chosen is not None and self.chosen.pin:
+		if asked := bool(self.chosen and self.chosen.pin):
 			self.pin_area.pack(fill="x", pady=(self.look.px(12), self.look.px(8)))
 		else:
 			self.pin_area.pack_forget()
@@ -23463,9 +23466,9 @@ class MainAppView:
 		elif self.card:
 			self.flip_class()
 		self._notice(shot)
-		greets = self._warned_muted < 0 and shot.leads and len(shot.people) > 1 and not shot.wants("mic")
+		greets = self._warned_muted < 0 and shot.leads and shot.people[1:] and not shot.wants("mic")
 		told = monotonic() - self._warned_muted < 30 or self.talk.on
-		if (greets or shot.muted_speech) and not told:  # what was never on hears nothing
+		if (greets or shot.muted_speech) and not told:
 			self._warned_muted = monotonic()
 			self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
 

@@ -180,6 +180,46 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
 	driver.until(lambda: driver.loop.start is not None, "the start window", LONG)
 
 
+@pytest.mark.parametrize("way", ["at once", "by hosting again", "anew"])
+def test_a_host_who_left_is_led_back_into_the_lesson_that_goes_on(
+	desk: Callable[..., Desk], meeting: Start, way: str
+) -> None:
+	place = desk("Teacher")
+	place.program._server["orphan_seconds"] = 60.0  # as for everyone but tests
+	driver = hosted(place)
+	one = pupil(meeting, driver, place.port)
+	driver.until(lambda: len(driver.view.shot.people) == 2, "the pupil in the window")
+	ident = driver.view.shot.meeting
+	driver.view.actions.ask_leave()
+	driver.until(lambda: driver.root.grab_current(), "whether she leaves")
+	driver.pump(0.1)
+	answered(driver, one, lambda: driver.key("Return"), "leave", name="Teacher")
+	driver.until(lambda: driver.loop.start and driver.start.dialog, "the question", LONG)
+	driver.until(lambda: driver.root.grab_current(), "the dialog")
+	driver.pump(0.1)
+	if way == "by hosting again":
+		driver.key("Escape")
+		driver.click(next(w for w in walk(driver.start.right) if is_button(w, "Host a meeting")))
+		driver.until(lambda: driver.root.grab_current(), "the form")
+		driver.pump(0.1)
+		driver.type("Chess", "Return")
+		question = cs.ConfirmDialog
+		driver.until(lambda: isinstance(driver.start.dialog, question) and driver.root.grab_current(), "it")
+		driver.pump(0.1)
+	if way == "anew":
+		frame = driver.start.dialog.frame  # type: ignore[union-attr]
+		driver.click(next(w for w in walk(frame) if is_button(w, "End it and start anew")))
+		driver.pump(0.1)
+		assert not one.seen("ended")
+		answered(driver, one, lambda: driver.key("Return"), "ended")
+		driver.until(lambda: driver.loop.view and driver.view.shot.meeting not in ("", ident), "it", LONG)
+		return
+	answered(driver, one, lambda: driver.key("Return"), "join", name="Teacher")
+	driver.until(lambda: driver.loop.view and driver.view.shot.meeting == ident, "the meeting", LONG)
+	assert driver.view.shot.role == "host"
+	assert not one.seen("reconnecting") and not one.seen("ended")
+
+
 def test_the_list_of_who_was_here_is_written_on(
 	desk: Callable[..., Desk], meeting: Start, tmp_path: Path
 ) -> None:
