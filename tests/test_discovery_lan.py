@@ -204,7 +204,8 @@ def test_bound_to_loopback_no_other_interface_is_touched(lan: Lan) -> None:
 def test_found_on_the_same_machine_with_the_cable_pulled(lan: Lan) -> None:
 	lan.cut(1)
 	host(lan, 1, "Maths")
-	assert look(lan, 1)["found"] == {"Maths": "127.0.0.1"}
+	# at whichever of its addresses the first answer came
+	assert look(lan, 1)["found"]["Maths"] in ("127.0.0.1", "10.77.0.1")
 
 
 def test_a_bound_host_is_found_from_its_own_machine(lan: Lan) -> None:
