@@ -9804,8 +9804,12 @@ class _WindowSystem:
 
 	def covered(self, window: int, area: _Rectangle) -> bool:
 		"""Whether another program's window lies over a part of it in `area`."""
-		places = map(self.rectangle, self._above(window))
-		return any(place and not place.within(area).empty for place in places)
+		for above in self._above(window):
+			with suppress(DeviceError):  # it was closed meanwhile
+				place = self.rectangle(above)
+				if place and not place.within(area).empty:
+					return True
+		return False
 
 	def pointer(self) -> tuple[int, int] | None:
 		return None
@@ -9948,7 +9952,10 @@ class _XDesktop(_WindowSystem):
 				return text.decode("utf-8", "replace")
 		return ""
 
-	def bring(self, window: int, what: str = "_NET_ACTIVE_WINDOW", first: int = 2, second: int = 0) -> None:
+	def bring(self, window: int) -> None:
+		self._tell_manager(window, "_NET_ACTIVE_WINDOW", 2)
+
+	def _tell_manager(self, window: int, what: str, first: int, second: int = 0) -> None:
 		# as a pager does, to SubstructureNotify and SubstructureRedirect
 		event = struct.pack("=BBH7I", 33, 32, 0, window, self._atom(what), first, second, 0, 0, 0)
 		self._xcb.xcb_send_event(self._connection, 0, self._root, 0x180000, event)
@@ -9956,7 +9963,7 @@ class _XDesktop(_WindowSystem):
 
 	def flash(self, root: Any) -> None:
 		window = self._word(self._ask("query_tree", root.winfo_id()), 12)
-		self.bring(window, "_NET_WM_STATE", 1, self._atom("_NET_WM_STATE_DEMANDS_ATTENTION"))
+		self._tell_manager(window, "_NET_WM_STATE", 1, self._atom("_NET_WM_STATE_DEMANDS_ATTENTION"))
 
 	def rectangle(self, window: int) -> _Rectangle | None:
 		about = self._ask("get_window_attributes", window)
@@ -10361,6 +10368,7 @@ class TestCard:
 		# cv2 draws ASCII only
 		plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
 		self._name = plain[:24] or "?"
+		self._left = 0.09 if screen else 0.25  # a tile of 4:3 cuts off less
 		self._move = self._draw_cloud if screen else self._draw_person
 		self._where = slice(size[1] // 6, size[1] * 4 // 5), slice(size[0] // 6, size[0] - size[0] // 6)
 		self._phases: dict[int, Picture] = {}
@@ -10375,7 +10383,7 @@ class TestCard:
 			self._phases[phase] = moved[self._where].copy()
 		picture[self._where] = self._phases[phase]
 		clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
-		self._write(picture, f"{self._name}  {clock}", 0.25, 0.11, 0.044)
+		self._write(picture, f"{self._name}  {clock}", self._left, 0.11, 0.044)
 		stamp_clock(picture, now_unix, *self._band)
 		return picture
 
@@ -10813,12 +10821,13 @@ def list_screens() -> Iterator[tuple[str, str, Picture | None]]:
 			yield f"screen:{n}", Words("Screen {number}", number=n + 1), grabber.grab(area)
 		ours = [place for place, mine in system.own() if mine]
 		for window in itertools.islice(system.windows(), 24):
-			place = system.rectangle(window)
-			area = (place or _Rectangle(0, 0, 0, 0)).within(grabber.desktop())
-			over = area.empty or system.covered(window, area)
-			hidden = over or any(not one.within(area).empty for one in ours)
-			title = clean_name(system.title(window))
-			yield f"window:{window}", title, None if hidden else grabber.grab(area)
+			with suppress(DeviceError):  # it was closed meanwhile
+				place = system.rectangle(window)
+				area = (place or _Rectangle(0, 0, 0, 0)).within(grabber.desktop())
+				over = area.empty or system.covered(window, area)
+				hidden = over or any(not one.within(area).empty for one in ours)
+				title = clean_name(system.title(window))
+				yield f"window:{window}", title, None if hidden else grabber.grab(area)
 
 
 # ---- What there is to choose from
@@ -16926,7 +16935,7 @@ def lesson_elsewhere(home: Path) -> Json:
 
 
 def own_meeting(
-	home: Path, title: str | None = "", pin: str | None = None, port: int = 0, left: object = 0
+	home: Path, title: str | None = "", pin: str | None = None, port: int = 0, left: bool = False
 ) -> Json:
 	"""This home's meeting whose window is gone or `left`, for who would host `title` with `pin`, or {}.
 
@@ -17107,7 +17116,8 @@ class Program:
 		return ""
 
 	def _own(self, title: str | None) -> Json:
-		left = self._hosted and self._controller and self._controller.snapshot().reason == "left"
+		here = self._controller if self._hosted else None
+		left = here is not None and here.snapshot().reason == "left"
 		return own_meeting(self._home, title, left=left)
 
 	def resume(self, name: str, joining: Joining | None = None) -> MeetingController:

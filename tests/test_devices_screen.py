@@ -40,6 +40,13 @@ def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
 		yield server
 
 
+@pytest.fixture(params=["none", "openbox"])
+def manager(request: pytest.FixtureRequest, display: object) -> Iterator[str]:
+	"""The window manager that runs on the display."""
+	with window_manager() if request.param == "openbox" else contextlib.nullcontext():
+		yield request.param
+
+
 @pytest.fixture
 def open_window() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 	"""Opens windows of another process: geometry, colour."""
@@ -117,25 +124,41 @@ def test_window_in_front_is_followed_until_it_closes(
 
 
 @needs_x
-@pytest.mark.parametrize("manager", ["none", "openbox"])
 def test_a_window_is_chosen_by_its_title_and_comes_to_the_front(
-	manager: str, display: object, open_window: Callable[..., object]
+	manager: str, open_window: Callable[..., object]
 ) -> None:
 	"""Those of other programs, the foremost first; of one that is covered the picture is missing."""
-	with contextlib.ExitStack() as stack:
-		if manager == "openbox":
-			stack.enter_context(window_manager())
-		open_window("300x200+10+10", "green")
-		wait_until(lambda: has(grabbed(), [0, 128, 0], 40_000), 10.0, "the first")
-		open_window("300x200+60+60", "red")
-		wait_until(lambda: has(grabbed(), RED, 50_000), 10.0, "the second, over it")
-		found = {words: (source, picture) for source, words, picture in cs.list_screens()}
-		assert [*found] == ["Screen 1", "red", "green"]
-		assert found["green"][1] is None and has(found["red"][1], RED, 50_000)  # type: ignore[arg-type]
-		if manager == "openbox":
-			with contextlib.closing(cs.open_screen(found["green"][0])) as source:
-				assert has(source.grab(), [0, 128, 0], 59_000), "it is not covered any more"
-			assert [words for _, words, _ in cs.list_screens()] == ["Screen 1", "green", "red"]
+	open_window("300x200+10+10", "green")
+	wait_until(lambda: has(grabbed(), [0, 128, 0], 40_000), 10.0, "the first")
+	open_window("300x200+60+60", "red")
+	wait_until(lambda: has(grabbed(), RED, 50_000), 10.0, "the second, over it")
+	found = {words: (source, picture) for source, words, picture in cs.list_screens()}
+	assert [*found] == ["Screen 1", "red", "green"]
+	assert found["green"][1] is None and has(found["red"][1], RED, 50_000)  # type: ignore[arg-type]
+	if manager == "openbox":
+		with contextlib.closing(cs.open_screen(found["green"][0])) as source:
+			assert has(source.grab(), [0, 128, 0], 59_000), "it is not covered any more"
+		assert [words for _, words, _ in cs.list_screens()] == ["Screen 1", "green", "red"]
+
+
+@needs_x
+def test_a_window_that_closes_while_all_are_listed_hides_no_other(
+	display: object, open_window: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+	for colour, place in (("green", "200x100+10+10"), ("red", "200x100+300+300")):
+		open_window(place, colour)
+	wait_until(lambda: len([*cs.list_screens()]) == 3, 10.0, "both")
+	lost, place_of = cs.DeviceError("The shared screen got lost."), cs._XDesktop.rectangle
+	tried = list[int]()
+
+	def rectangle(desktop: Any, window: int) -> Any:
+		tried.append(window)
+		if window == tried[0]:
+			raise lost
+		return place_of(desktop, window)
+
+	monkeypatch.setattr(cs._XDesktop, "rectangle", rectangle)
+	assert len([*cs.list_screens()]) == 2
 
 
 BESIDE = """
@@ -150,14 +173,9 @@ root.after(1500, turn)
 
 
 @needs_x
-@pytest.mark.parametrize("manager", ["none", "openbox"])
-def test_what_lies_over_a_shared_window_is_not_seen(
-	manager: str, display: object, open_window: Callable[..., object]
-) -> None:
+def test_what_lies_over_a_shared_window_is_not_seen(manager: str, open_window: Callable[..., object]) -> None:
 	"""While another program covers a part of it the last picture stays; its own dialogs belong to it."""
 	with contextlib.ExitStack() as stack:
-		if manager == "openbox":
-			stack.enter_context(window_manager())
 		content = f'root.configure(background="red"); {BESIDE!r} and exec({BESIDE!r}, globals())'
 		shared = stack.enter_context(another_window("200x150+50+60", content))
 		wait_until(lambda: has(grabbed(), RED, 20_000))
@@ -352,15 +370,10 @@ print(json.dumps({"leaks": max(leaks), "grey": grey}))
 
 
 @needs_x
-@pytest.mark.parametrize(("manager", "rounds"), [("none", 24), ("openbox", 24)])
-def test_no_shared_picture_shows_a_window_of_ours(
-	manager: str, rounds: int, display: object, open_window: Callable[..., object]
-) -> None:
+def test_no_shared_picture_shows_a_window_of_ours(manager: str, open_window: Callable[..., object]) -> None:
 	"""Wherever they go; what lies over them is shown, and nothing is grey where they are not."""
 	with contextlib.ExitStack() as stack:
-		if manager == "openbox":
-			stack.enter_context(window_manager())
-		script = HIDING.replace("ARGUMENT", repr(manager)).replace("ROUNDS", str(rounds))
+		script = HIDING.replace("ARGUMENT", repr(manager)).replace("ROUNDS", "24")
 		command = [sys.executable, "-c", script]
 		root = Path(cs.__file__).parent
 		pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
