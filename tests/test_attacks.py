@@ -52,6 +52,12 @@ class Servers:
 		self._started[-1].start()
 		return self._started[-1]
 
+	def lasting(self, **options: Any) -> cs.ConferenceServer:
+		"""One for many tests, whose mixer runs: none finds its threads, or is given new audio keys."""
+		one = self(**options)
+		wait_until(lambda: one.media.report, 30.0)
+		return one
+
 	def close(self) -> None:
 		for server in self._started:
 			server.close()
@@ -65,23 +71,21 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 	"""The same for the servers that many tests share."""
 	with contextlib.closing(Servers(tmp_path_factory.mktemp("home"))) as servers:
 		yield servers
 
 
 @pytest.fixture(scope="module")
-def server(kept: Start) -> cs.ConferenceServer:
-	one = kept()
-	wait_until(lambda: one.media.report, 30.0)  # who joins before is given new audio keys
-	return one
+def server(kept: Servers) -> cs.ConferenceServer:
+	return kept.lasting()
 
 
 @pytest.fixture(scope="module")
-def locked(kept: Start) -> cs.ConferenceServer:
+def locked(kept: Servers) -> cs.ConferenceServer:
 	"""A meeting with a PIN."""
-	return kept(pin=PIN)
+	return kept.lasting(pin=PIN)
 
 
 @contextlib.contextmanager
