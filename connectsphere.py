@@ -10866,7 +10866,7 @@ TELL_SILENCE, SILENCE_EVERY = 3, 16  # ticks: the first ones of it are told, and
 FEW_LISTENERS = 15  # are sent each block by itself, which comes 16 ms sooner
 ASLEEP_SECONDS = 0.5  # a mixer this late was suspended: what it missed is over
 RELAY_GATHER = 0.002
-TOGETHER = 0.040  # seconds that small pictures wait: a Wi-Fi joins what leaves for one at one stroke
+TOGETHER = 0.4  # of its period a small picture waits for others: a Wi-Fi joins what leaves at one stroke
 
 
 class RelayPeer:
@@ -10897,9 +10897,9 @@ class RelayPeer:
 		return range(lowest, min((one for one in alive if one > layer), default=len(LAYERS)))
 
 	def gather(self, sender: int, picture: _Waiting, now: float) -> None:
-		"""Have a picture of `sender` wait for this receiver's own moment, or all would be busy at once."""
-		if not self.waiting:
-			self.leave_at = now + TOGETHER - (now - self.binding.id * 0.618 * TOGETHER) % TOGETHER
+		"""Have a picture of `sender` wait; receivers differ in how long, or all would be busy at once."""
+		wait = TOGETHER / picture.fps * (1.0 - self.binding.id * 0.618 % 0.5)
+		self.leave_at = min(self.leave_at, now + wait)
 		self.waiting[sender] = picture
 
 
@@ -14228,6 +14228,7 @@ class ScreenPresenter:
 	BEST_QUALITY, WORST_QUALITY = 80, 35
 	QUICK, SLOW = 0.15, 0.3  # seconds until most viewers have painted: quality goes up, or down
 	LOSSLESS_SECONDS = 0.03  # spent on exact copies before the next look
+	PLAIN = 2_500  # bytes: what has fewer may have fewer still as an exact copy, and is not sent twice then
 
 	def __init__(self, source: str, loop: Loop):
 		self.on_open: Act = lambda: None
@@ -14354,8 +14355,12 @@ class ScreenPresenter:
 	def _lossy(self, picture: Picture, mask: NDArray[np.bool_]) -> Iterator[Rectangle]:
 		epoch, width, height = self._geometry
 		for x, y, w, h in merge_rectangles(mask, width, height):
-			data = encode_jpeg(picture[y : y + h, x : x + w], self._quality)
-			yield Rectangle(epoch, self._version, x, y, w, h, Codec.JPEG, data)
+			part, codec = picture[y : y + h, x : x + w], Codec.JPEG
+			data = encode_jpeg(part, self._quality)
+			if len(data) < self.PLAIN and len(exact := encode_lossless(part)) <= len(data):
+				codec, data = Codec.WEBP, exact
+				self._still.sent(x, y, w, h)
+			yield Rectangle(epoch, self._version, x, y, w, h, codec, data)
 
 	def _lossless(self, picture: Picture, now: float) -> Iterator[Rectangle]:
 		epoch, width, height = self._geometry
@@ -19802,7 +19807,7 @@ def in_sight(widget: tk.Misc) -> bool:
 	return bool(widget.winfo_viewable()) and widget.winfo_toplevel().state() != "iconic"
 
 
-# Pictures a second of each small tile, where that many are shown at most.
+# Pictures a second of each small tile, where that many are shown at most and no more are in.
 SMALL_RATES = ((6, DEFAULT_FPS), (12, 8), (MAX_PEOPLE, 5))
 CROWD = 12  # people; where more are in, a calm large picture comes at SPARING_FPS
 SPOKE_SECONDS = 3.0  # that who has spoken is still shown at the full rate
@@ -19815,15 +19820,20 @@ def layer_for(height: int, best: bool = False) -> int:
 
 
 def picture_wishes(
-	tall: Mapping[int, int], large: object, spoke: Collection[int], calm: bool, best: bool
+	tall: Mapping[int, int],
+	large: object,
+	spoke: Collection[int],
+	many: bool,
+	best: bool,
+	lively: bool = False,
 ) -> dict[int, Json]:
 	"""What to watch of those in sight, {id: height of the tile}: the rates that the eye needs.
 
-	`large` is who has the large place; `calm`: nothing moves fast there, and many are in.
+	`large` is who has the large place, `lively`: much of it moves; `many` are in and share a network.
 	"""
-	small = next(fps for most, fps in SMALL_RATES if len(tall) <= most)
+	small = next(fps for most, fps in SMALL_RATES if max(len(tall), many * CROWD + 1) <= most)
 	fps = dict.fromkeys(tall, small) | dict.fromkeys(spoke, DEFAULT_FPS)
-	fps[cast(int, large)] = SPARING_FPS if calm else DEFAULT_FPS
+	fps[cast(int, large)] = SPARING_FPS if many and not lively else DEFAULT_FPS
 	return {
 		key: {"layer": layer_for(height, best), "fps": DEFAULT_FPS if best else fps[key]}
 		for key, height in tall.items()
@@ -20130,8 +20140,8 @@ class Stage(Painted):
 		cameras = {one.id: one.name for one in shot.people if one.camera and one.id != shot.me}
 		tall = {key: tile.box[3] for key, tile in tiles.items() if isinstance(key, int) and key in cameras}
 		quality = shot.quality.get(cast(int, plan.large), StreamQuality())
-		calm = len(shot.people) > CROWD and not quality.lively
-		wishes = picture_wishes(tall, plan.large, plan.spoke(monotonic()), calm, self.best)
+		many, spoke = len(shot.people) > CROWD, plan.spoke(monotonic())
+		wishes = picture_wishes(tall, plan.large, spoke, many, self.best, quality.lively)
 		wanted = {cameras[key]: wish for key, wish in wishes.items()}
 		if wanted != self._watched:
 			self._watched = wanted

@@ -136,20 +136,24 @@ def test_the_own_preview_is_fresh_for_who_looks_and_rests_for_nobody() -> None:
 
 
 @pytest.mark.parametrize("shown", [1, 6, 7, 12, 13, 40])
-@pytest.mark.parametrize("calm", [False, True])
+@pytest.mark.parametrize("many, lively", [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("spoke", [set(), {2}, {2, 3, 99}])
-def test_a_window_asks_for_the_rates_that_the_eye_needs(shown: int, calm: bool, spoke: set[int]) -> None:
+def test_a_window_asks_for_the_rates_that_the_eye_needs(
+	shown: int, many: bool, lively: bool, spoke: set[int]
+) -> None:
 	tall = {1: 500, **dict.fromkeys(range(2, shown + 1), 112)}
-	wishes = cs.picture_wishes(tall, 1, spoke, calm, False)
-	small = 15 if shown <= 6 else 8 if shown <= 12 else 5
+	wishes = cs.picture_wishes(tall, 1, spoke, many, False, lively)
+	small = 15 if shown <= 6 and not many else 8 if shown <= 12 and not many else 5
+	large = 12 if many and not lively else 15
 	assert wishes == {
-		ident: {"layer": 2 if ident == 1 else 0, "fps": (12 if calm else 15) if ident == 1 else fps}
+		ident: {"layer": 2 if ident == 1 else 0, "fps": large if ident == 1 else fps}
 		for ident in tall
 		for fps in [15 if ident in spoke else small]
 	}
-	best = cs.picture_wishes(tall, 1, spoke, calm, True)
+	best = cs.picture_wishes(tall, 1, spoke, many, True, lively)
 	assert {one["fps"] for one in best.values()} == {15} and best[1]["layer"] == 3
-	assert all(cs.picture_wishes(tall, "screen", spoke, calm, False)[n]["fps"] in (15, small) for n in tall)
+	shared = cs.picture_wishes(tall, "screen", spoke, many, False, lively)
+	assert all(shared[n]["fps"] in (15, small) for n in tall)
 
 
 @pytest.mark.parametrize("best, most", [(False, 1.5), (True, 1.15)])

@@ -372,7 +372,7 @@ def server_memory(host: Headless) -> float:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_slow_viewer_skips_and_costs_nobody_anything(call: Call, proxy: Proxy) -> None:
-	proxy.screen_rate = 50_000  # about half of what the pattern takes
+	proxy.screen_rate = 25_000  # about half of what the pattern takes
 	fast, slow = [call.join("Ana"), call.join("Ben")], call.join("Slow", proxy.address)
 	call.host.send(do="share", on=True, source="pattern")
 	wait_until(lambda: screen_stats(slow)["updates"] > 5, 20)

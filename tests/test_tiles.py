@@ -20,11 +20,13 @@ from connectsphere import (
 	PeerFault,
 	Picture,
 	Rectangle,
+	ScreenPresenter,
 	StillTiles,
 	TileCanvas,
 	TileCursor,
 	TileDiffer,
 	TileTable,
+	decode_picture,
 	encode_jpeg,
 	encode_lossless,
 	merge_rectangles,
@@ -315,6 +317,30 @@ def test_noise_in_every_codec_is_within_the_bound(size: int) -> None:
 	noise = np.random.default_rng(1).integers(0, 256, (size, size, 3)).astype(np.uint8)
 	for data in (encode_jpeg(noise, 95), encode_lossless(noise)):
 		assert len(data) <= PICTURE_HEAD + 4 * size * size
+
+
+@pytest.mark.parametrize("kind", ["plain", "line", "noise"])
+@pytest.mark.parametrize("size", [(TILE, TILE), (WIDTH, HEIGHT)])
+def test_what_is_plain_is_sent_once_and_exactly(kind: str, size: tuple[int, int]) -> None:
+	"""A lossy copy of it would be no smaller, and the exact one be sent on top of it."""
+	width, height = size
+	picture = noise(3, width, height) if kind == "noise" else np.full((height, width, 3), 200, np.uint8)
+	if kind == "line":
+		picture[10:12] = 30, 60, 90
+	presenter = ScreenPresenter("pattern", None)  # type: ignore[arg-type]
+	mask = np.ones((-(-height // TILE), -(-width // TILE)), bool)
+	presenter._geometry = Geometry(1, width, height)
+	presenter._still = StillTiles(*mask.shape)
+	presenter._still.changed(mask, 0.0)
+	exact = []
+	for one in presenter._lossy(picture, mask):
+		seen = picture[one.y : one.y + one.height, one.x : one.x + one.width]
+		lossy, lossless = encode_jpeg(seen, presenter.BEST_QUALITY), encode_lossless(seen)
+		assert one.data == min(lossless, lossy, key=len)
+		exact.append(one.codec == Codec.WEBP)
+		assert (decode_picture(one.data) == seen).all() >= exact[-1]
+	assert any(exact) == (kind != "noise") and all(exact) >= (kind == "plain")
+	assert (presenter._still.next_due() is None) == all(exact)
 
 
 def test_presenter_that_never_commits_is_stopped() -> None:
