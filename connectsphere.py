@@ -7951,6 +7951,12 @@ class UdpPort:
 # Uses: BASICS, DOCTOR, TRUST, LINKS
 
 
+def close_splash() -> None:
+	"""Take away the picture that stands while the one-file program for Windows unpacks itself."""
+	if "_PYI_SPLASH_IPC" in os.environ:  # else the module would complain, as it would the second time
+		importlib.import_module("pyi_splash").close()
+
+
 def start_child(
 	arguments: Sequence[str], shared: Socket | None = None, *, outlives: bool = False
 ) -> subprocess.Popen[str]:
@@ -7963,6 +7969,7 @@ def start_child(
 		command = [sys.executable]  # uses what its parent unpacked
 		if outlives:
 			environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
+			environment["PYINSTALLER_SUPPRESS_SPLASH_SCREEN"] = "1"
 	else:
 		here, python = Path(__file__).resolve(), sys.executable
 		base = getattr(sys, "_base_executable", python)
@@ -24019,10 +24026,8 @@ class WindowLoop:
 
 	def _tick(self) -> None:
 		self.tasks.poll()
-		if self.view is not None:
-			self.view.tick()
-		elif self.start is not None:
-			self.start.tick()
+		if shown := self.view or self.start:
+			shown.tick()
 
 	def _obey(self) -> bool:
 		while not self.backend.orders.empty():
@@ -24069,6 +24074,7 @@ def run_window(
 		raise Refused("device", "There is no display, or no font, for a window: use --headless.") from None
 	root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
 	loop = WindowLoop(app, root)
+	root.after_idle(close_splash)
 	if begin is not None:
 		loop.begin(begin, "One moment…")
 	elif loop.start is not None and address:
@@ -24689,6 +24695,7 @@ ROLES: Mapping[str, Callable[[Namespace], int]] = {
 	"list": role_list,
 	"doctor": role_doctor,
 }
+WINDOWED = (role_find, role_host, role_join, role_demo)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -24704,6 +24711,8 @@ def run(arguments: Sequence[str]) -> int:
 	role = next(
 		(role for name, role in ROLES.items() if getattr(options, name) not in (None, False)), role_find
 	)
+	if options.headless or role not in WINDOWED:
+		close_splash()
 	return role(options)
 
 

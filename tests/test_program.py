@@ -7,6 +7,8 @@ import re
 import ssl
 import sys
 import time
+import types
+import unittest.mock
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -209,6 +211,22 @@ def test_who_announces_anothers_meeting_keeps_nobody_out_for_long(
 
 NOT_FOR_A_SERVER = {"PIL", "cv2", "http", "mss", "pyaudio", "pywebrtc_audio", "tkinter"}
 NOT_FOR_A_SERVER |= {"importlib.metadata", "numpy.ma", "numpy.random"}
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_logo_of_the_one_file_goes_before_a_role_without_a_window(
+	shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""PyInstaller's module takes it away, and complains where none stands."""
+	closed: list[str] = []
+	monkeypatch.setitem(sys.modules, "pyi_splash", types.SimpleNamespace(close=lambda: closed.append("gone")))
+	monkeypatch.delenv("_PYI_SPLASH_IPC", raising=False)
+	if shown:
+		monkeypatch.setenv("_PYI_SPLASH_IPC", "1")
+	for name in ("set_up_logging", "gc", "sys.setswitchinterval"):
+		monkeypatch.setattr(f"connectsphere.{name}", unittest.mock.Mock())
+	monkeypatch.setattr(cs, "ROLES", {"version": lambda _: len(closed)})
+	assert cs.run(["--version"]) == len(closed) == shown
 
 
 def test_server_and_mixer_load_only_what_they_need(meeting: Callable[..., Headless]) -> None:
