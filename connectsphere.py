@@ -6243,43 +6243,30 @@ def remove_left_over(home: Path) -> None:
 				shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def _temporary_beside(path: Path, content: bytes) -> Path:
-	temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-	descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-	try:
-		with os.fdopen(descriptor, "wb") as file:
-			file.write(content)
-			file.flush()
-			os.fsync(file.fileno())
-	except OSError:
-		temporary.unlink(missing_ok=True)
-		raise
-	return temporary
-
-
 def write_all(out: io.FileIO, block: memoryview) -> None:
 	"""Write all of `block`; unbuffered: a buffer tries again at closing what it could not write."""
 	while block:
 		block = block[out.write(block) :]
 
 
-def write_private(path: Path, content: bytes) -> None:
-	"""Replace `path` whole; OSError leaves what was there."""
-	temporary = _temporary_beside(path, content)
+def write_private(path: Path, content: bytes, *, once: bool = False) -> None:
+	"""Replace `path` whole or, with `once`, leave what is there; OSError leaves it, too."""
+	descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+	temporary = Path(name)
 	try:
-		temporary.replace(path)
-	finally:
-		temporary.unlink(missing_ok=True)
-
-
-def _write_private_once(path: Path, content: bytes) -> None:
-	temporary = _temporary_beside(path, content)
-	try:
-		path.hardlink_to(temporary)
-	except FileExistsError:
-		pass
-	except OSError:  # a file system without hard links
-		temporary.replace(path)
+		with os.fdopen(descriptor, "wb") as file:
+			file.write(content)
+			file.flush()
+			os.fsync(descriptor)
+		if not once:
+			temporary.replace(path)
+			return
+		try:
+			path.hardlink_to(temporary)
+		except FileExistsError:
+			pass
+		except OSError:  # a file system without hard links
+			temporary.replace(path)
 	finally:
 		temporary.unlink(missing_ok=True)
 
@@ -6387,7 +6374,7 @@ def load_identity(home: Path) -> Identity:
 			except ValueError as error:
 				log.warning("%s is damaged (%s): a new identity is made", path, error)
 				path.replace(path.with_suffix(".damaged"))
-		_write_private_once(path, _new_identity())
+		write_private(path, _new_identity(), once=True)
 		return _read_identity(path)
 	except (OSError, ValueError) as error:
 		raise ConnectSphereError(f"the identity in {path} cannot be kept: {error}") from error
@@ -6554,7 +6541,7 @@ def make_host_key(file: str | Path = "") -> str:
 			log.warning("%s is damaged: a new host key is made", path)
 			path.replace(path.with_suffix(".damaged"))
 		if not path.exists():
-			_write_private_once(path, secrets.token_hex(32).encode() + b"\n")
+			write_private(path, secrets.token_hex(32).encode() + b"\n", once=True)
 		path.chmod(0o600)
 	except OSError as error:
 		if own:

@@ -426,7 +426,7 @@ def test_no_file_is_ever_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_faster_program_wins(tmp_path: Path) -> None:
 	for content in (b"first", b"second"):
-		cs._write_private_once(tmp_path / "file", content)
+		cs.write_private(tmp_path / "file", content, once=True)
 	assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"first")]
 
 
