@@ -7222,7 +7222,7 @@ class TlsLink:
 		if self._timer:
 			self._timer.cancel()
 		if not self._server:
-			self.fingerprint = hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+			self.fingerprint = certificate_fingerprint(tls.getpeercert(binary_form=True) or b"")
 		self._watch(EVENT_READ)
 		self.on_open(self)
 		if not self.closed:
@@ -7374,7 +7374,7 @@ class TlsStream:
 		self._handle = sock  # shutting it down does not touch the TLS object
 		self._context = context
 		self._server = server
-		self._tls: ssl.SSLSocket | None = None
+		self._tls: Any = None  # an ssl.SSLSocket once it is open
 
 	def open(self, deadline: float) -> None:
 		"""Shake hands until `deadline`."""
@@ -7388,14 +7388,14 @@ class TlsStream:
 
 	@property
 	def fingerprint(self) -> str:
-		return hashlib.sha256(self._open_tls().getpeercert(binary_form=True) or b"").hexdigest()
+		return certificate_fingerprint(self._tls.getpeercert(binary_form=True))
 
 	def read_line(self, limit: int, deadline: float) -> bytes:
 		"""The next line without its end; not a byte more is read, for raw bytes may follow."""
-		tls, line = self._open_tls(), bytearray()
+		line = bytearray()
 		while not line.endswith(b"\n"):
 			self._allow(deadline)
-			byte = tls.recv(1)
+			byte = self._tls.recv(1)
 			if not byte:
 				raise ConnectionResetError(errno.ECONNRESET, "closed within a line")
 			line += byte
@@ -7405,9 +7405,9 @@ class TlsStream:
 
 	def fill(self, block: memoryview) -> None:
 		"""Receive until `block` is full."""
-		tls, until = self._open_tls(), self._start_block()
+		until = self._start_block()
 		while block:
-			count = tls.recv_into(block)
+			count = self._tls.recv_into(block)
 			if not count:
 				raise ConnectionResetError(errno.ECONNRESET, "closed before the end")
 			block = block[count:]
@@ -7415,10 +7415,9 @@ class TlsStream:
 
 	def send(self, block: bytes | memoryview) -> None:
 		"""Send all of `block`."""
-		tls, rest = self._open_tls(), memoryview(block)
-		until = self._start_block()
+		rest, until = memoryview(block), self._start_block()
 		while rest:
-			rest = rest[tls.send(rest) :]
+			rest = rest[self._tls.send(rest) :]
 			self._judge_pace(until)
 
 	def abort(self) -> None:
@@ -7432,16 +7431,11 @@ class TlsStream:
 			self._tls.close()
 		self._handle.close()
 
-	def _open_tls(self) -> ssl.SSLSocket:
-		if self._tls is None:
-			raise ConnectionResetError(errno.ENOTCONN, "not open")
-		return self._tls
-
 	def _allow(self, deadline: float) -> None:
-		self._open_tls().settimeout(max(0.001, deadline - monotonic()))
+		self._tls.settimeout(max(0.001, deadline - monotonic()))
 
 	def _start_block(self) -> float:
-		self._open_tls().settimeout(self.STALL)
+		self._tls.settimeout(self.STALL)
 		return monotonic() + self.SLOWEST
 
 	def _judge_pace(self, until: float) -> None:
