@@ -59,7 +59,7 @@ Threads, each named here; started by, may write, ends when, else by close:
 
     main                 the window or the headless loop; Tk is touched by it alone
     control              SERVER: the room, control links
-    accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
+    acceptor             LINKS: the server's TCP ports, hands sockets over
     journal              SERVER: what a crash must not lose, to the disk
     relay                RELAY: the video port, its peers and routes
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
@@ -7625,6 +7625,33 @@ def listen_tcp(address: Address, buffer: int | None = None) -> Socket:
 	return sock
 
 
+class Acceptor(Loop):
+	"""The thread of the server's TCP ports, which hands every connection over with its address."""
+
+	def __init__(self, counters: Counters):
+		super().__init__("acceptor", counters)
+		self._warnings = TokenBucket(1, 1 / 60)
+
+	def listen(self, listener: Socket, begin: Callable[[Socket, str], None]) -> None:
+		"""Have `begin(socket, address)` called, on this thread, for each who connects."""
+		listener.setblocking(False)
+		self.watch(listener, EVENT_READ, lambda events: self._accept(listener, begin))
+
+	def _accept(self, listener: Socket, begin: Callable[[Socket, str], None]) -> None:
+		try:
+			sock, address = listener.accept()
+			with ExitStack() as unserved:
+				unserved.callback(sock.close)
+				begin(sock, address[0])
+				unserved.pop_all()
+		except BlockingIOError:  # it has gone again
+			pass
+		except Exception as error:  # noqa: BLE001 - threads run out, too; the next one is taken
+			if self._warnings.take(monotonic()):
+				log.warning("a connection could not be accepted: %s", error)
+			time.sleep(0.1)
+
+
 def udp_port(address: Address, counters: Counters, patience: float = 0.0, *, sound: bool = False) -> UdpPort:
 	"""A UdpPort at `address`; Refused when it stays taken for `patience` seconds."""
 	until = monotonic() + patience
@@ -12595,56 +12622,8 @@ class Keeper:
 		self._journal.delete()
 
 
-class Acceptors:
-	"""The server's TCP ports: a thread each, which hands every connection over with its address."""
-
-	def __init__(self) -> None:
-		self._listeners: dict[str, Socket] = {}  # by plane
-		self._workers: list[Worker] = []
-		self._warnings = TokenBucket(1, 1 / 60)
-
-	def bind(self, host: str, ports: Ports) -> None:
-		"""Take the ports; Refused when one is taken."""
-		self._listeners["control"] = listen_tcp((host, ports.control), MAX_LINE)
-		for plane, port in (("screen", ports.screen), ("files", ports.files)):
-			self._listeners[plane] = listen_tcp((host, port))
-
-	def start(self, **begin: Callable[[Socket, str], None]) -> None:
-		"""Start a thread for each plane."""
-		for plane, listener in self._listeners.items():
-			run = partial(self._run, listener, begin[plane])
-			self._workers.append(Worker(f"accept-{plane}", run).start())
-
-	def stop(self) -> None:
-		"""Take no more, and free the ports; may be called twice."""
-		for worker in self._workers:
-			worker.stop()
-		for listener in self._listeners.values():
-			cut_off(listener)
-
-	def close(self) -> None:
-		"""Wait for the end of the threads."""
-		for worker in self._workers:
-			worker.close(1.0)
-
-	def _run(self, listener: Socket, begin: Callable[[Socket, str], None], worker: Worker) -> None:
-		while not worker.stopping.is_set():
-			try:
-				sock, address = listener.accept()
-				with ExitStack() as unserved:
-					unserved.callback(sock.close)
-					begin(sock, address[0])
-					unserved.pop_all()
-			except Exception as error:  # noqa: BLE001 - threads run out, too; the next one is taken
-				if worker.stopping.is_set() or listener.fileno() < 0:
-					return
-				if self._warnings.take(monotonic()):
-					log.warning("a connection could not be accepted: %s", error)
-				worker.stopping.wait(0.1)
-
-
 class ConferenceServer:
-	"""The meeting's server: acceptors, the control plane and the planes' own parts.
+	"""The meeting's server: the acceptor, the control plane and the planes' own parts.
 
 	The room is changed by the loop's thread alone.
 	"""
@@ -12667,7 +12646,7 @@ class ConferenceServer:
 		self.over = threading.Event()
 		self.why = "over"  # a code of REFUSALS
 		self._context = server_context(identity)
-		self._host = options.bind or "0.0.0.0"
+
 		self.sessions: dict[int, ControlSession] = {}
 		self.tell_parent: Say = lambda told: None
 		self.half_open = HalfOpen(self.counters)
@@ -12688,16 +12667,20 @@ class ConferenceServer:
 		self.media = ServerMedia(self.room, self.loop, self.apply, self._fail)
 		self.failure = ""  # the code of why it cannot go on
 		self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
-		self._acceptors = Acceptors()
+		self._acceptor = Acceptor(self.counters)
 		self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
 
 	def start(self) -> None:
 		"""Bind every port, then start every thread; Refused when a port is taken."""
+		host, ports, listen = self.options.bind or "0.0.0.0", self.ports, self._acceptor.listen
 		try:
-			self._acceptors.bind(self._host, self.ports)
-			self.media.bind(self._host, self.ports)
+			control = listen_tcp((host, ports.control), MAX_LINE)
+			listen(control, lambda *at: self.loop.post(partial(self._open_session, *at)))
+			listen(listen_tcp((host, ports.screen)), self._screen.accept)
+			listen(listen_tcp((host, ports.files)), self._files.begin)
+			self.media.bind(host, ports)
 		except Refused:
-			self._acceptors.stop()
+			self._acceptor.close()
 			self.media.close(0.0)
 			raise
 		if self._keeper:
@@ -12710,8 +12693,7 @@ class ConferenceServer:
 		self.media.start()
 		self.loop.start()
 		self.loop.post(lambda: self.loop.every(0.5, self._on_tick))
-		planes = {"screen": self._screen.accept, "files": self._files.begin}
-		self._acceptors.start(control=lambda *at: self.loop.post(partial(self._open_session, *at)), **planes)
+		self._acceptor.start()
 		if not self.options.standby:
 			self._responder.start()
 
@@ -12732,11 +12714,10 @@ class ConferenceServer:
 		"""Tell everyone why, then end everything within `deadline`; may be called twice."""
 		self._responder.close(0.5)
 		self.loop.post(lambda: self._say_goodbye(code))
-		self._acceptors.stop()
+		self._acceptor.close(1.0)
 		self._files.close(1.0)
 		self.loop.close(deadline / 2)
 		self.media.close(deadline / 2)
-		self._acceptors.close()
 		if self._keeper:
 			self._keeper.close()
 		self._running.close()

@@ -731,11 +731,11 @@ class Exhausted(socket.socket):
 def test_no_descriptors_left_is_said_once_and_waited_out(
 	server: cs.ConferenceServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+	began = time.monotonic()
 	with Exhausted() as listener:
-		accepting = cs.Worker("accept", partial(server._acceptors._run, listener, lambda sock, address: None))
-		accepting.start()
-		time.sleep(0.5)
-		accepting.close()
+		for _ in range(4):
+			server._acceptor._accept(listener, lambda sock, address: None)
+	assert time.monotonic() - began > 0.3
 	assert caplog.text.count("a connection could not be accepted: [Errno 24] Too many open files") == 1
 
 
@@ -752,15 +752,12 @@ def test_who_cannot_be_served_keeps_nobody_after_it_out(server: cs.ConferenceSer
 			raise fault
 		sock.close()
 
-	with socket.create_server(("127.0.0.1", 0)) as listener:
-		accepting = cs.Worker("accept", partial(server._acceptors._run, listener, begin)).start()
-		with contextlib.ExitStack() as stack:
-			for _ in range(3):
-				stack.enter_context(socket.create_connection(listener.getsockname()))
-			wait_until(lambda: len(served) == 3)
-		accepting.stop()
-		cs.cut_off(listener)
-		accepting.close()
+	acceptor, listener = cs.Acceptor(server.counters), socket.create_server(("127.0.0.1", 0))
+	acceptor.listen(listener, begin)
+	with contextlib.closing(acceptor.start()), contextlib.ExitStack() as stack:
+		for _ in range(3):
+			stack.enter_context(socket.create_connection(listener.getsockname()))
+		wait_until(lambda: len(served) == 3)
 
 
 def screen(server: cs.ConferenceServer, one: Member, role: str, stack: contextlib.ExitStack) -> ssl.SSLSocket:
