@@ -9205,8 +9205,16 @@ def qr_picture(text: str) -> Picture:
 HANDOVER_SECONDS = 2.0  # until the former user of a device lets it go
 
 
-class Camera(ABC):
-	"""Pictures in real time; close() may come from another thread."""
+class Device(ABC):
+	"""What is opened by a name."""
+
+	@abstractmethod
+	def close(self) -> None:
+		"""Release it; twice is harmless. From any thread, but for a screen."""
+
+
+class Camera(Device):
+	"""Pictures in real time."""
 
 	@abstractmethod
 	def read(self, timeout: float) -> Picture:
@@ -9215,12 +9223,8 @@ class Camera(ABC):
 		DeviceError when none came within `timeout` seconds, and at the end.
 		"""
 
-	def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
-		"""How large and how often pictures are of use. From the thread that reads."""
-
-	@abstractmethod
-	def close(self) -> None:
-		"""Release it; twice is harmless."""
+	def prefer(self, size: tuple[int, int], fps: float) -> None:
+		"""How large and how often pictures are of use; most cannot adapt. From the thread that reads."""
 
 
 UNOPENED = "{what} “{label}”: missing, in use or forbidden by the privacy settings."
@@ -9345,28 +9349,20 @@ _captures = _Captures()
 # ---- Sound: what microphone and speaker are
 
 
-class Microphone(ABC):
-	"""Sound as it is captured; close() may come from another thread."""
+class Microphone(Device):
+	"""Sound as it is captured."""
 
 	@abstractmethod
 	def read(self) -> Samples:
 		"""The next 256 samples, int16, mono, 16 kHz, once captured; DeviceError at the end."""
 
-	@abstractmethod
-	def close(self) -> None:
-		"""Release it; twice is harmless."""
 
-
-class Speaker(ABC):
-	"""Sound as it is heard; close() may come from another thread."""
+class Speaker(Device):
+	"""Sound as it is heard."""
 
 	@abstractmethod
 	def write(self, block: Samples) -> None:
 		"""Play int16 mono samples at 16 kHz; returns when more are needed. DeviceError at the end."""
-
-	@abstractmethod
-	def close(self) -> None:
-		"""Release it; twice is harmless."""
 
 
 class _BlockCutter:
@@ -10118,7 +10114,7 @@ def _open_window_system() -> _WindowSystem:
 # ---- Screen: what is shared
 
 
-class ScreenSource(ABC):
+class ScreenSource(Device):
 	"""What is shared: a screen, a window, a file or the test card. For one thread alone."""
 
 	@abstractmethod
@@ -10128,10 +10124,6 @@ class ScreenSource(ABC):
 	def pointer(self) -> tuple[int, int] | None:
 		"""Where the mouse is in the picture grabbed last; None if outside or unknown."""
 		return None
-
-	@abstractmethod
-	def close(self) -> None:
-		"""Release it; twice is harmless."""
 
 
 @contextmanager
