@@ -9276,6 +9276,12 @@ class _DriverThread(ABC):
 			self._reason = self._reason or reason
 			self._news.notify_all()
 
+	def _wait(self, ready: Callable[[], object], patience: float) -> None:
+		if not self._news.wait_for(lambda: self._reason or ready(), patience):
+			raise DeviceError("“{label}” does not answer.", label=self._label)
+		if self._reason:
+			raise DeviceError(self._reason)
+
 
 class _CaptureCamera(_DriverThread, Camera):
 	"""A cv2.VideoCapture, read all the time: nothing old waits in the driver."""
@@ -9291,13 +9297,9 @@ class _CaptureCamera(_DriverThread, Camera):
 
 	def read(self, timeout: float) -> Picture:
 		with self._news:
-			self._news.wait_for(lambda: self._picture is not None or self._reason, timeout)
+			self._wait(lambda: self._picture is not None, timeout)
 			picture, self._picture = self._picture, None
-			if self._reason:
-				raise DeviceError(self._reason)
-			if picture is None:
-				raise DeviceError("“{label}” does not answer.", label=self._label)
-			return picture
+			return cast(Picture, picture)
 
 	def _run(self) -> None:
 		failures = 0
@@ -9587,12 +9589,6 @@ class _SoundCardEnd(_DriverThread):
 			self._end(Words(UNPLUGGED, label=self._label))
 		_sound_cards.close(self._opened)
 
-	def _wait(self, ready: Callable[[], bool]) -> None:
-		if not self._news.wait_for(lambda: ready() or bool(self._reason), self._PATIENCE):
-			self._reason = Words("“{label}” does not answer.", label=self._label)
-		if self._reason:
-			raise DeviceError(self._reason)
-
 
 class _SoundCardMicrophone(_SoundCardEnd, Microphone):
 	def __init__(self, opened: _SoundStream):
@@ -9606,7 +9602,7 @@ class _SoundCardMicrophone(_SoundCardEnd, Microphone):
 
 	def _next_piece(self) -> Samples:
 		with self._news:
-			self._wait(lambda: bool(self._pieces))
+			self._wait(lambda: self._pieces, self._PATIENCE)
 			return self._pieces.popleft()
 
 	def _turn(self) -> None:
@@ -9632,11 +9628,11 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 
 	def write(self, block: Samples) -> None:
 		with self._news:
-			self._wait(lambda: self._has_room)
+			self._wait(lambda: self._has_room, self._PATIENCE)
 			self._has_room = False
 			self._pieces.append(block)
 			self._news.notify_all()
-			self._wait(lambda: self._has_room)
+			self._wait(lambda: self._has_room, self._PATIENCE)
 
 	def _turn(self) -> None:
 		with self._news:
