@@ -9769,11 +9769,14 @@ class _Rectangle(NamedTuple):
 	width: int
 	height: int
 
+	@classmethod
+	def between(cls, left: int, top: int, right: int, bottom: int) -> _Rectangle:
+		return cls(left, top, right - left, bottom - top)
+
 	def within(self, other: _Rectangle) -> _Rectangle:
 		left, top = max(self.left, other.left), max(self.top, other.top)
 		right = min(self.left + self.width, other.left + other.width)
-		bottom = min(self.top + self.height, other.top + other.height)
-		return _Rectangle(left, top, right - left, bottom - top)
+		return self.between(left, top, right, min(self.top + self.height, other.top + other.height))
 
 	@property
 	def empty(self) -> bool:
@@ -9873,8 +9876,7 @@ class _WindowsDesktop(_WindowSystem):
 		sides = (ctypes.c_long * 4)()
 		if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
 			self._user.GetWindowRect(window, sides)
-		left, top, right, bottom = sides
-		return _Rectangle(left, top, right - left, bottom - top)
+		return _Rectangle.between(*sides)
 
 	def _above(self, window: int) -> Iterable[int]:
 		above, owner = window, self._owner(window)
@@ -9896,8 +9898,7 @@ class _WindowsDesktop(_WindowSystem):
 		screen = self._user.MonitorFromPoint(ctypes.c_longlong(y << 32 | x & 0xFFFFFFFF), nearest)
 		if not self._user.GetMonitorInfoW(ctypes.c_void_p(screen), info):
 			return None
-		left, top, right, bottom = info[5:9]
-		return _Rectangle(left, top, right - left, bottom - top)
+		return _Rectangle.between(*info[5:9])
 
 	def _suits(self, window: int) -> bool:
 		cloaked = ctypes.c_ulong()
