@@ -7554,9 +7554,9 @@ def shared_socket(told: Json) -> Socket:
 # -- addresses and connections
 
 
-def connect_link(loop: Loop, address: Address, source: str | None = None) -> TlsLink:
-	"""Begin connecting to `address`; set the callbacks right away, on the loop's thread."""
-	sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def begin_connecting(address: Address, source: str | None) -> Socket:
+	"""A socket that is connecting to `address`, from the own address `source` if any; else OSError."""
+	sock = socket.socket()
 	sock.setblocking(False)
 	try:
 		if source:
@@ -7567,7 +7567,12 @@ def connect_link(loop: Loop, address: Address, source: str | None = None) -> Tls
 	except OSError:
 		sock.close()
 		raise
-	return TlsLink(loop, sock, client_context(), server=False)
+	return sock
+
+
+def connect_link(loop: Loop, address: Address, source: str | None = None) -> TlsLink:
+	"""Begin connecting to `address`; set the callbacks right away, on the loop's thread."""
+	return TlsLink(loop, begin_connecting(address, source), client_context(), server=False)
 
 
 def connect_stream(
@@ -7609,7 +7614,7 @@ def set_dscp(service: int, sock: Socket, peer: Address | None = None) -> None:
 
 def listen_tcp(address: Address, buffer: int | None = None) -> Socket:
 	"""A listening socket whose connections hold `buffer` unread bytes; Refused when it is taken."""
-	sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+	sock = socket.socket()
 	try:
 		if sys.platform == "win32":
 			sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
@@ -7666,7 +7671,7 @@ def udp_port(address: Address, counters: Counters, patience: float = 0.0, *, sou
 
 def is_own_address(address: str) -> bool:
 	"""Whether this machine still has the IPv4 `address`."""
-	with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+	with socket.socket(type=socket.SOCK_DGRAM) as probe:
 		try:
 			probe.bind((address, 0))
 		except OSError:
@@ -7760,7 +7765,7 @@ def tcp_answers(address: Address) -> bool:
 
 def local_address(toward: str) -> str:
 	"""The own IPv4 address toward `toward`, or 127.0.0.1; nothing is sent."""
-	with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+	with socket.socket(type=socket.SOCK_DGRAM) as probe:
 		try:
 			probe.connect((toward, 9))
 			return str(probe.getsockname()[0])
@@ -7806,7 +7811,7 @@ class UdpPort:
 		self.sound = sound
 		self.dropped = 0  # datagrams that came while the buffer was full; Linux says
 		self._counters = counters
-		self.socket = adopt or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+		self.socket = adopt or socket.socket(type=socket.SOCK_DGRAM)
 		self._buffer = memoryview(bytearray(READ_AT_ONCE + LARGEST_READ))
 		try:
 			self.socket.setblocking(False)
@@ -8492,7 +8497,7 @@ def _is_up(interface: Interface) -> bool:
 	import fcntl
 
 	ask = 0xC0206911 if sys.platform == "darwin" else 0x8913  # SIOCGIFFLAGS
-	with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):  # it is gone
+	with socket.socket(type=socket.SOCK_DGRAM) as probe, suppress(OSError):  # it is gone
 		return bool(fcntl.ioctl(probe, ask, struct.pack("40s", interface.name.encode()))[16] & 1)  # IFF_UP
 	return False
 
@@ -8573,7 +8578,7 @@ def plausible_interfaces(bind: str | None = None) -> list[Interface]:
 
 
 def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
-	port_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+	port_socket = socket.socket(type=socket.SOCK_DGRAM)
 	try:
 		port_socket.setblocking(False)
 		port_socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -8850,18 +8855,10 @@ class _PortScan:
 		return min(self._trying.values(), default=None)
 
 	def _try(self, own: str, address: str, port: int, now: float) -> None:
-		tried = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-		tried.setblocking(False)
-		try:
-			tried.bind((own, 0))
-			tried.connect((address, port))
-		except BlockingIOError:
-			pass
-		except OSError:  # no way there
-			tried.close()
-			return
-		self._trying[tried] = now + SCAN_PATIENCE
-		self._loop.watch(tried, EVENT_WRITE, partial(self._result, tried, address))
+		with suppress(OSError):  # no way there
+			tried = begin_connecting((address, port), own)
+			self._trying[tried] = now + SCAN_PATIENCE
+			self._loop.watch(tried, EVENT_WRITE, partial(self._result, tried, address))
 
 	def _result(self, tried: socket.socket, address: str, events: int) -> None:
 		if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
