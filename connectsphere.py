@@ -12803,16 +12803,10 @@ class ConferenceServer:
 
 	def _refuse(self, session: ControlSession, refused: Refused, said: Json) -> None:
 		if session.stage == "in":
-			self._answer(session, said, {"type": "error", **refused.told})
+			with suppress(PeerFault):
+				session.send("error", **refused.told, **_shaped(said, {"ref?": _COUNT}))
 		else:
 			self.lobby.deny(session, **refused.told)
-
-	def _answer(self, session: ControlSession, said: Json, answer: Json) -> None:
-		"""The one answer to what was `said`; `ok` only where it has a `ref`."""
-		with suppress(PeerFault):
-			ref = _shaped(said, {"ref?": _COUNT})
-			if ref or answer["type"] != "ok":
-				session.send(**answer, **ref)
 
 	def _tell_hosts(self, type: str, **members: Any) -> None:
 		self.apply([self.room.tell_hosts(type, **members)])
