@@ -6888,10 +6888,6 @@ class Worker:
 	def started(self) -> bool:
 		return self._thread.ident is not None
 
-	@property
-	def running(self) -> bool:
-		return self._thread.is_alive()
-
 	def _guarded(self) -> None:
 		try:
 			self._run(self)
@@ -6944,7 +6940,7 @@ class Loop:
 	"""A thread that owns what it watches: first what was posted, then what is ready, then what is due.
 
 	Callbacks must not block; a PeerFault is counted. `on_due(now)` returns when it is next due. Other threads
-	may `post`, `ask`, `start` and `close`.
+	may `post`, `ask`, `start` and `close`, and ask for `every`.
 	"""
 
 	def __init__(
@@ -6993,13 +6989,13 @@ class Loop:
 		return timer
 
 	def every(self, interval: float, call: Act) -> None:
-		"""Have `call` made each `interval` seconds."""
+		"""Have `call` made each `interval` seconds; any thread."""
 
 		def again() -> None:
 			self.later(interval, again)
 			call()
 
-		self.later(interval, again)
+		self.post(partial(self.later, interval, again))
 
 	def watch(self, what: Any, events: int, call: Callable[[int], object] | None = None) -> None:
 		"""Have `call(events)` made when `what` is ready for `events`; 0 ends that."""
@@ -12460,8 +12456,8 @@ class ServerMedia:
 		"""Start the thread and the process. Any thread."""
 		self._mixer.start()
 		cast(VideoRelay, self.relay).loop.start()
-		self._loop.post(lambda: self._loop.every(0.5, self._weigh))
-		self._loop.post(lambda: self._loop.every(1.0, self._mixer.look))
+		self._loop.every(0.5, self._weigh)
+		self._loop.every(1.0, self._mixer.look)
 
 	def close(self, deadline: float) -> None:
 		"""End both, and free the ports; may be called twice. Any thread."""
@@ -12678,7 +12674,7 @@ class ConferenceServer:
 		self._files.start()
 		self.media.start()
 		self.loop.start()
-		self.loop.post(lambda: self.loop.every(0.5, self._on_tick))
+		self.loop.every(0.5, self._on_tick)
 		self._acceptor.start()
 		if not self.options.standby:
 			self._responder.start()
@@ -12718,9 +12714,6 @@ class ConferenceServer:
 		log.warning("the host's program is gone; the meeting goes on")
 		let_go_of_output(1, 2)
 		self.media.tell_mixer("alone")
-		self.loop.post(self._begin_orphan)
-
-	def _begin_orphan(self) -> None:
 		self._orphan = Orphan(self.options.orphan_seconds, monotonic())
 
 	def _note_running(self, *, alone: bool) -> None:
@@ -16099,8 +16092,8 @@ class MeetingController:
 		self.server.try_until = monotonic() + 1.0
 		self.loop.start()
 		self.post(self.server.connect)
-		self.post(lambda: self.loop.every(PING_SECONDS, self.server.ping))
-		self.post(lambda: self.loop.every(REPORT_URGENT, self._report_path))
+		self.loop.every(PING_SECONDS, self.server.ping)
+		self.loop.every(REPORT_URGENT, self._report_path)
 
 	def post(self, call: Act) -> None:
 		"""Have `call` made on the loop's thread."""

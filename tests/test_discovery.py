@@ -555,4 +555,4 @@ class TestOnLoopback:
 				each.close()
 				each.close()
 				assert time.monotonic() - began < 0.5
-				assert not each._worker.running
+				assert not each._worker._thread.is_alive()

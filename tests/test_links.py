@@ -697,7 +697,7 @@ class TestChildKeeper:
 	def test_one_that_may_end_by_itself(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 		with contextlib.closing(Keeper(tmp_path / "child.py", monkeypatch, ending="end")) as one:
 			one.keeper.tell({"do": "die", "status": 0})
-			wait_until(lambda: not one.keeper._worker.running)
+			wait_until(lambda: not one.keeper._worker._thread.is_alive())
 			assert one.said.empty()
 
 	@pytest.mark.parametrize("what", ["garble", "stumble"])

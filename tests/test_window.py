@@ -762,7 +762,7 @@ def test_the_voice_is_silent_once_it_is_closed(tmp_path: Path, monkeypatch: pyte
 	closing.join()
 	still = said[0].poll() is None
 	said[0].kill()
-	wait_until(lambda: not voice._worker.running)
+	wait_until(lambda: not voice._worker._thread.is_alive())
 	assert not still
 
 
