@@ -2900,13 +2900,6 @@ class WholeFrame(NamedTuple):
 	first_at: float
 
 
-class StreamCounts(NamedTuple):
-	"""Frames of one sender: never delivered, and delivered after a nack."""
-
-	lost: int
-	repaired: int
-
-
 class _Run(NamedTuple):
 	"""Parts `first` to `first + length - 1` of one frame, in order."""
 
@@ -3127,10 +3120,10 @@ class Reassembler:
 		"""When to call `nacks` next (it may find nothing to do); None when nothing was open at its last."""
 		return max(now, self._due) if self._due < math.inf else None
 
-	def counts(self, ident: int) -> StreamCounts:
-		"""Lost and repaired frames of `ident` so far."""
+	def counts(self, ident: int) -> dict[str, int]:
+		"""Frames of `ident` so far that were never delivered, and those delivered after a nack."""
 		streams = self._streams.get(ident, {}).values()
-		return StreamCounts(sum(s.lost for s in streams), sum(s.repaired for s in streams))
+		return {"lost_frames": sum(s.lost for s in streams), "repaired": sum(s.repaired for s in streams)}
 
 	def held(self, ident: int) -> int:
 		"""Bytes of its unfinished frames."""
@@ -13905,15 +13898,13 @@ class MediaManager:
 		if video is None or stream is None:
 			return None
 		fps, figures = stream.rates.told()
-		counts = video.incoming.counts(ident)
 		return {
 			"layer": next((i for i in range(len(LAYERS)) if fits_layer(stream.size, i)), 0),
 			"fps": round(fps, 1),
 			"width": stream.size[0],
 			"height": stream.size[1],
 			"frames": stream.frames,
-			"lost_frames": counts.lost,
-			"repaired": counts.repaired,
+			**video.incoming.counts(ident),
 			**figures,
 		}
 

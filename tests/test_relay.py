@@ -132,7 +132,7 @@ def test_what_a_watcher_misses_is_sent_again() -> None:
 			until(people, lambda count=count: len(watcher.pictures) == count)  # type: ignore[misc]
 			time.sleep(1 / 30)  # 60 a second may pass
 		assert not missing
-		assert watcher.incoming.counts(1) == (0, 1)
+		assert watcher.incoming.counts(1) == {"lost_frames": 0, "repaired": 1}
 
 
 def test_only_the_own_id_of_what_a_kernel_merged_is_collected() -> None:

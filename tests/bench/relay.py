@@ -245,7 +245,7 @@ def receive_load(told: dict[str, Any]) -> None:
 	answer()
 	for asked in heard():
 		delays = [(come - sent) / 1e6 for sent, come in tally.frames if asked["from"] <= sent < asked["to"]]
-		repaired = sum(client.incoming.counts(n).repaired for client in clients for n in told["senders"])
+		repaired = sum(client.incoming.counts(n)["repaired"] for client in clients for n in told["senders"])
 		answer(bytes=tally.bytes, delays=delays, repaired=repaired)
 
 
