@@ -12202,7 +12202,6 @@ class Succession:
 			self._server.appear()
 
 
-@dataclass(eq=False)
 class Lobby:
 	"""Where a connection waits until it has said who it is and, where there is one, proved the PIN.
 
@@ -12213,18 +12212,15 @@ class Lobby:
 	MOST_WAITING = 32
 	PATIENCE = 70.0  # failures count for 60 s
 
-	_options: ServerOptions
-	_fingerprint: str
-	_room: Room
-	_loop: Loop
-	_succession: Succession
-	_admit: Callable[[ControlSession], None]
-	_tell_hosts: Callable[..., None]
-	_gate: PinGate = field(default_factory=PinGate)
-	_waiting: dict[int, ControlSession] = field(default_factory=dict)
-	_asks: int = 0
-	_asking: TokenBucket = field(default_factory=lambda: TokenBucket(Lobby.MOST_WAITING, 8))
-	_arrivals: KeyedBuckets = field(default_factory=lambda: KeyedBuckets(*ARRIVALS))
+	def __init__(self, server: ConferenceServer):
+		self._server, self._room, self._options = server, server.room, server.options
+		self._loop = server.loop
+		self._fingerprint = server.identity.fingerprint
+		self._gate = PinGate()
+		self._waiting: dict[int, ControlSession] = {}
+		self._asks = 0
+		self._asking = TokenBucket(self.MOST_WAITING, 8)
+		self._arrivals = KeyedBuckets(*ARRIVALS)
 
 	@property
 	def pin(self) -> str:
@@ -12249,7 +12245,7 @@ class Lobby:
 		"""It waits no longer."""
 		self._give_back(session)
 		if self._waiting.pop(session.ask, None):
-			self._tell_hosts("ask_gone", ask=session.ask)
+			self._server.tell_hosts("ask_gone", ask=session.ask)
 
 	def _give_back(self, session: ControlSession) -> None:
 		if session.tries:
@@ -12276,12 +12272,12 @@ class Lobby:
 			self.deny(session, "not_allowed", why="turned_away")
 
 	def _on_probe(self, session: ControlSession, probe: Json) -> None:
-		session.end("answered", **self._succession.alive(probe["meeting"]))
+		session.end("answered", **self._server.succession.alive(probe["meeting"]))
 
 	def _on_hello(self, session: ControlSession, hello: Json) -> None:
 		if not self._arrivals.take(session.address, monotonic()):
 			self.deny(session, "not_allowed", why="hurry")
-		elif not self._succession.hold(session, hello):
+		elif not self._server.succession.hold(session, hello):
 			self.welcome(session, hello)
 
 	def welcome(self, session: ControlSession, hello: Json) -> None:
@@ -12336,7 +12332,7 @@ class Lobby:
 		if not self._has_room(session):  # others came meanwhile
 			self.deny(session, "full")
 		elif door == "open" or session.host or session.let_in or known:
-			self._admit(session)
+			self._server.admit(session)
 		elif door == "locked":
 			self.deny(session, "locked")
 		else:
@@ -12390,7 +12386,7 @@ class Lobby:
 		if session.why != "pin":
 			session.send("waiting")
 		if self._asking.take(monotonic()):
-			self._tell_hosts(**self._asks_of(session))
+			self._server.tell_hosts(**self._asks_of(session))
 
 	def waiting(self) -> list[Json]:
 		return [self._asks_of(session) for session in self._waiting.values()]
@@ -12627,10 +12623,7 @@ class ConferenceServer:
 		self.half_open = HalfOpen(self.counters)
 		self._warnings = KeyedBuckets(1, 1 / 60)  # a repeated fault is logged once a minute
 		self.loop = Loop("control", self.counters)
-		fingerprint, self.succession = identity.fingerprint, Succession(self)
-		self.lobby = Lobby(
-			options, fingerprint, self.room, self.loop, self.succession, self._admit, self._tell_hosts
-		)
+		self.succession, self.lobby = Succession(self), Lobby(self)
 		self._screen = ScreenShareManager(
 			self.loop,
 			identity,
@@ -12794,10 +12787,12 @@ class ConferenceServer:
 		else:
 			self.lobby.deny(session, **refused.told)
 
-	def _tell_hosts(self, type: str, **members: Any) -> None:
+	def tell_hosts(self, type: str, **members: Any) -> None:
+		"""Send hosts and co-hosts a message of that type."""
 		self.apply([self.room.tell_hosts(type, **members)])
 
-	def _admit(self, session: ControlSession) -> None:
+	def admit(self, session: ControlSession) -> None:
+		"""Who waited in the lobby is in the meeting."""
 		hello = session.hello
 		resume, features = hello.get("resume"), hello.get("features", ())
 		role = "host" if session.host or self.succession.delegates(resume) else "member"

@@ -35,10 +35,10 @@ def world() -> World:
 # -- places in the meeting
 
 
-def lobby(room: cs.Room) -> cs.Lobby:
-	return cs.Lobby(
-		cs.ServerOptions(), "ab" * 32, room, *[cast(Any, None)] * 2, lambda _: None, lambda _: None
-	)
+def lobby(room: cs.Room, options: cs.ServerOptions | None = None, **more: Any) -> cs.Lobby:
+	facts = {"room": room, "options": options or cs.ServerOptions(), "loop": None, **more}
+	server = SimpleNamespace(**facts, identity=SimpleNamespace(fingerprint="ab" * 32))
+	return cs.Lobby(cast(Any, server))
 
 
 def newcomer(address: str) -> cs.ControlSession:
@@ -85,8 +85,8 @@ def at_the_door(room: cs.Room, **options: Any) -> tuple[cs.Lobby, Callable[..., 
 		return cs.ControlSession(cast(Any, link), address, stage, hello=HELLO)
 
 	loop = SimpleNamespace(later=lambda *_: None, counters=cs.Counters())
-	facts = cs.ServerOptions(**options), "ab" * 32, room, cast(Any, loop), cast(Any, None)
-	return cs.Lobby(*facts, admit, lambda *_, **__: None), come, told
+	acts = {"loop": loop, "admit": admit, "tell_hosts": lambda *_, **__: None}
+	return lobby(room, cs.ServerOptions(**options), **acts), come, told
 
 
 def test_who_has_proved_the_pin_knocks_all_the_same(world: World) -> None:

@@ -103,14 +103,14 @@ class Replaying(cs.ConferenceServer):
 		"""As a server at which the host is in: the same meeting, id and proof; returns that id."""
 		host = next(one for one in other.room.members.values() if one.role == "host")
 		self.room.meeting, self.room.newest_id = other.room.meeting, host.id - 1
-		self.lobby._enter = lambda session, hello: self._admit(session)  # type: ignore[method-assign]
+		self.lobby._enter = lambda session, hello: self.admit(session)  # type: ignore[method-assign]
 		self.lobby._on_proof = self.believe  # type: ignore[method-assign]
 		self.logged = {**host.proof, "id": host.id}
 		return self.logged
 
 	def believe(self, session: cs.ControlSession, signature: str) -> None:
 		session.right = self.logged
-		self._admit(session)
+		self.admit(session)
 
 
 SECRET = "5e" * 32
