@@ -6301,7 +6301,10 @@ def tls_library() -> str:
 	return ssl.OPENSSL_VERSION
 
 
-def server_context(identity: Identity) -> ssl.SSLContext:
+TlsContext: TypeAlias = "ssl.SSLContext"
+
+
+def server_context(identity: Identity) -> TlsContext:
 	"""TLS 1.3 with the host's own certificate, without session tickets."""
 	context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 	context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -6310,7 +6313,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
 	return context
 
 
-def client_context() -> ssl.SSLContext:
+def client_context() -> TlsContext:
 	"""TLS 1.3 that accepts any certificate: the caller checks the fingerprint."""
 	context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 	context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -7071,7 +7074,7 @@ class TlsLink:
 	more, `on_close(reason)` once.
 	"""
 
-	def __init__(self, loop: Loop, sock: socket.socket, context: ssl.SSLContext, *, server: bool):
+	def __init__(self, loop: Loop, sock: Socket, context: TlsContext, *, server: bool):
 		sock.setblocking(False)
 		with suppress(OSError):
 			sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -7359,7 +7362,7 @@ class TlsStream:
 	STALL = 20.0  # seconds without a byte
 	SLOWEST = 60.0  # seconds for one block: who is slower holds up a place for others
 
-	def __init__(self, sock: Socket, context: ssl.SSLContext, *, server: bool):
+	def __init__(self, sock: Socket, context: TlsContext, *, server: bool):
 		self._handle = sock  # shutting it down does not touch the TLS object
 		self._context = context
 		self._server = server
@@ -11415,13 +11418,13 @@ class ScreenShareManager:
 	def __init__(
 		self,
 		loop: Loop,
-		identity: Identity,
+		context: TlsContext,
 		half_open: HalfOpen,
 		claim: Callable[[str, str], int],
 		released: Callable[[int], None],
 	):
 		self.loop = loop
-		self._context = server_context(identity)
+		self._context = context
 		self._half_open = half_open
 		self._claim = claim
 		self._released = released
@@ -11463,7 +11466,9 @@ class ScreenShareManager:
 		if not isinstance(message, SCREEN_SAYS[peer.role]):
 			raise PeerFault("unexpected_message", type(message).__name__)
 		if isinstance(message, Acknowledge):
-			self._on_viewer(peer, message)
+			cast(TileFeed, peer.feed).acknowledge(monotonic())
+			peer.painted = (message.epoch, message.version)
+			self._acknowledge()
 		else:
 			if isinstance(message, Geometry) and not peer.sizes.take(monotonic()):
 				raise PeerFault("flood", "geometry")
@@ -11547,11 +11552,6 @@ class ScreenShareManager:
 		if changed:
 			self._acknowledge()
 
-	def _on_viewer(self, peer: ScreenPeer, message: Acknowledge) -> None:
-		cast(TileFeed, peer.feed).acknowledge(monotonic())
-		peer.painted = (message.epoch, message.version)
-		self._acknowledge()
-
 	def _acknowledge(self) -> None:
 		painted = sorted(viewer.painted for viewer in self._viewers)
 		middle = painted[len(painted) // 2] if painted else (math.inf, math.inf)
@@ -11621,16 +11621,15 @@ class FileStore:
 		loop: Loop,
 		half_open: HalfOpen,
 		apply: Callable[[Effects], None],
-		identity: Identity,
-		counters: Counters,
+		context: TlsContext,
+		home: Path,
 	):
 		self._room = room
 		self._loop = loop
 		self._half_open = half_open
 		self._apply = apply
-		self._context = server_context(identity)
-		self._home = identity.path.parent
-		self._counters = counters
+		self._context = context
+		self._home = home
 		self._folder: Path | None = None  # none: no disk takes any file
 		self._beat = -math.inf
 		self._lock = threading.Lock()
@@ -11711,23 +11710,20 @@ class FileStore:
 				self._hand_out(connection, stored, request["offset"])
 		except (PeerFault, Refused) as fault:
 			if isinstance(fault, PeerFault):
-				self._counters.add(fault.kind)
+				self._loop.counters.add(fault.kind)
 				fault = fault.refused
 			with suppress(OSError):
 				stream.send(file_failed(fault.code))
 		except OSError as error:
-			self._counters.add("file_connection_broken")
+			self._loop.counters.add("file_connection_broken")
 			log.info("a transfer broke: %s", error)
 		finally:
 			self._half_open.leave(stream.abort)
 			stream.close()
-			self._release(connection)
-
-	def _release(self, connection: FileConnection) -> None:
-		with self._lock:
-			self._connections.discard(connection)
-		if connection.stored:
-			self._delete_if_unused(connection.stored)
+			with self._lock:
+				self._connections.discard(connection)
+			if connection.stored:
+				self._delete_if_unused(connection.stored)
 
 	def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
 		ticket = self._room.planes.redeem(request["ticket"], "files", monotonic())
@@ -12626,12 +12622,13 @@ class ConferenceServer:
 		self.succession, self.lobby = Succession(self), Lobby(self)
 		self._screen = ScreenShareManager(
 			self.loop,
-			identity,
+			self._context,
 			self.half_open,
 			self._claim_screen,
 			lambda ident: self.apply(self.room.planes.share_stop(ident)),
 		)
-		self._files = FileStore(self.room, self.loop, self.half_open, self.apply, identity, self.counters)
+		here = self._context, identity.path.parent
+		self._files = FileStore(self.room, self.loop, self.half_open, self.apply, *here)
 		self.media = ServerMedia(self.room, self.loop, self.apply, self._fail)
 		self.failure = ""  # the code of why it cannot go on
 		self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last

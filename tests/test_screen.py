@@ -97,8 +97,7 @@ class BrokenLink:
 class Plane:
 	"""The server's screen plane with links that break when a test wants them to."""
 
-	def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-		monkeypatch.setattr(cs, "server_context", lambda identity: None)
+	def __init__(self) -> None:
 		self.presenter = self.peers = 0
 		loop: Any = SimpleNamespace(counters=cs.Counters())
 		half_open: Any = SimpleNamespace(leave=lambda end: None)
@@ -123,20 +122,16 @@ class Plane:
 
 
 @pytest.mark.parametrize("after", range(4))
-def test_a_presenter_whose_link_breaks_at_once_frees_the_screen(
-	after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-	plane = Plane(monkeypatch)
+def test_a_presenter_whose_link_breaks_at_once_frees_the_screen(after: int) -> None:
+	plane = Plane()
 	_, link = plane.come("presenter", after)
 	link.discard("reset")
 	assert plane.presenter == 0 and plane.manager._presenter is None
 
 
 @pytest.mark.parametrize("after", range(6))
-def test_a_viewer_whose_link_breaks_is_gone_and_the_others_go_on(
-	after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-	plane = Plane(monkeypatch)
+def test_a_viewer_whose_link_breaks_is_gone_and_the_others_go_on(after: int) -> None:
+	plane = Plane()
 	viewers = [plane.come("viewer", after if n % 2 else 9**9)[0] for n in range(8)]
 	presenter, _ = plane.come("presenter")
 	for epoch in range(3):
