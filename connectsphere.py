@@ -2138,10 +2138,16 @@ class JitterBuffer:
 		if samples is None and self._idle and not self._blocks:
 			self._paused = True
 			return
-		if seq >= self._next + DEEPEST or len(self._blocks) >= DEEPEST:
-			self._restart()
+		if seq >= self._next + DEEPEST or len(self._blocks) >= DEEPEST:  # begin anew
+			self._blocks.clear()
+			self._pending = SILENCE[:0]
+			self._idle = True
+			self._concealment = PacketLossConcealment(None)
 		elif seq < self._next and not self._idle:
-			self._catch_late(seq)
+			self._watch.note_tight()
+			if self._watch.wanted > 0:
+				self._watch.moved(self._next - seq)
+				self._next = seq
 		self._blocks[seq] = (samples, now)
 
 	def pull(self, now: float) -> Samples:
@@ -2247,12 +2253,6 @@ class JitterBuffer:
 			self._late += 1
 			self._watch.note_tight()
 
-	def _catch_late(self, seq: int) -> None:
-		self._watch.note_tight()
-		if self._watch.wanted > 0:
-			self._watch.moved(self._next - seq)
-			self._next = seq
-
 	def _fit(self) -> None:
 		wanted = self._watch.wanted
 		if not wanted and len(self._pending) <= BLOCK:
@@ -2289,12 +2289,6 @@ class JitterBuffer:
 		self._played = last
 		self._next = last + 1
 		self._watch.moved(-blocks)
-
-	def _restart(self) -> None:
-		self._blocks.clear()
-		self._pending = SILENCE[:0]
-		self._idle = True
-		self._concealment = PacketLossConcealment(None)
 
 	def _wakes(self, now: float) -> bool:
 		if not self._blocks:
@@ -6205,6 +6199,10 @@ def _usual_home() -> Path:
 	return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / APP_NAME.lower()
 
 
+SHELF = "connectsphere-files-"
+LEFT_OVER = 600.0  # s untouched: a killed server's
+
+
 def home_directory() -> Path:
 	"""Where identity, known hosts, tokens and settings are kept: made if missing, for the user alone.
 
@@ -6220,20 +6218,11 @@ def home_directory() -> Path:
 		home = Path(tempfile.mkdtemp(prefix=APP_NAME.lower()))
 		os.environ["CONNECTSPHERE_HOME"] = str(home)  # for children, too
 		atexit.register(shutil.rmtree, home, ignore_errors=True)
-	remove_left_over(home)
-	return home
-
-
-SHELF = "connectsphere-files-"
-LEFT_OVER = 600.0  # s untouched: a killed server's
-
-
-def remove_left_over(home: Path) -> None:
-	"""Remove journals and folders of files that killed servers left."""
-	for old in (*home.glob("journal/*.sealed"), *home.glob(f"{SHELF}*")):
+	for old in (*home.glob("journal/*.sealed"), *home.glob(f"{SHELF}*")):  # which killed servers left
 		with suppress(OSError):
 			if time.time() - old.stat().st_mtime > LEFT_OVER:
 				shutil.rmtree(old) if old.is_dir() else old.unlink()
+	return home
 
 
 def write_all(out: io.FileIO, block: memoryview) -> None:
@@ -7259,18 +7248,15 @@ class TlsLink:
 			if self.closed:
 				return
 			if not self._unsent:
-				self._all_sent()
+				if self._closing and not self._all_said:
+					# closed at once, what came unread would reset the connection: last words are lost
+					self._all_said = True
+					self.socket.shutdown(socket.SHUT_WR)
+				self._watch(EVENT_READ)
 				return
 			# what waits for the kernel may be longer at the next try, never shorter
 			del self._unsent[: self.socket.send(self._unsent[:TLS_RECORD])]
 		self._watch(EVENT_READ | EVENT_WRITE)
-
-	def _all_sent(self) -> None:
-		if self._closing and not self._all_said:
-			# closed at once, what came and was not read would reset the connection: last words are lost
-			self._all_said = True
-			self.socket.shutdown(socket.SHUT_WR)
-		self._watch(EVENT_READ)
 
 
 SCREEN_BUFFER = 128 << 10
