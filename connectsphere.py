@@ -6591,27 +6591,27 @@ def read_record(told: Json, key: str) -> Json:
 	return record
 
 
-class _PinProof:
+class PinProof:
 	"""One side of the PIN proof: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript)), the client's first.
 
-	Takes 14 ms. `message` (33 bytes) is for the other side.
+	Takes 14 ms. `message` (33 bytes) is for the other side. The host says nothing that depends on the PIN
+	before the client has proved it.
 	"""
 
-	_SIDE: ClassVar[str]
-	_OTHER: ClassVar[bytes]
-
-	def __init__(self, pin: str, fingerprint: str):
+	def __init__(self, pin: str, fingerprint: str, *, host: bool):
 		import spake2  # takes 60 ms
 
 		secret = unicodedata.normalize("NFKC", pin).strip().encode()
 		if not secret:
 			raise UsageError("the PIN must not be empty")
-		client, host = b"connectsphere/1 client", b"connectsphere/1 host" + fingerprint.encode()
-		self._spake = getattr(spake2, self._SIDE)(secret, idA=client, idB=host)
-		self._macs: dict[bytes, bytes] = {}
+		ids = {"idA": b"connectsphere/1 client", "idB": b"connectsphere/1 host" + fingerprint.encode()}
+		self._spake = (spake2.SPAKE2_B if host else spake2.SPAKE2_A)(secret, **ids)
+		self._roles = (b"host", b"client") if host else (b"client", b"host")  # the own, the other's
+		self._macs: list[bytes] = []
 		self.message: bytes = self._spake.start()
 
 	def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
+		"""The own MAC (32 bytes); PeerFault where the other's message is none."""
 		if len(peer_message) != 33:
 			raise PeerFault("pin", "a message of a wrong size")
 		try:
@@ -6619,29 +6619,15 @@ class _PinProof:
 		except Exception as error:  # whatever its arithmetic meets
 			raise PeerFault("pin", f"{type(error).__name__}: {error}") from error
 		digest = hashlib.sha256(transcript).digest()
-		self._macs = {role: hmac.digest(key, role + digest, "sha256") for role in (b"client", b"host")}
-		return self._macs[b"client"]
-
-	def check(self, mac: bytes) -> bool:
-		if not self._macs:
-			raise PeerFault("pin", "out of order")
-		return hmac.compare_digest(self._macs[self._OTHER], mac)
-
-
-class PinClient(_PinProof):
-	"""The client's side."""
-
-	_SIDE, _OTHER = "SPAKE2_A", b"host"
-
-
-class PinHost(_PinProof):
-	"""The host's side: says nothing that depends on the PIN before the client has proved it."""
-
-	_SIDE, _OTHER = "SPAKE2_B", b"client"
+		self._macs = [hmac.digest(key, role + digest, "sha256") for role in self._roles]
+		return self._macs[0]
 
 	def confirm(self, mac: bytes) -> bytes | None:
-		"""The host's confirmation (32 bytes), where the client's, `mac`, is right."""
-		return self._macs[b"host"] if self.check(mac) else None
+		"""The own MAC, where the other's, `mac`, is right."""
+		if not self._macs:
+			raise PeerFault("pin", "out of order")
+		own, other = self._macs
+		return own if hmac.compare_digest(other, mac) else None
 
 
 class PinGate:
@@ -11837,7 +11823,7 @@ class ControlSession:
 	hello: Json = field(default_factory=dict)
 	lines: LineSplitter = field(default_factory=LineSplitter)
 	transcript: list[bytes] = field(default_factory=list)
-	proof: PinHost | None = None
+	proof: PinProof | None = None
 	ask: int = 0
 	why: str = "pin"
 	tries: bool = False  # holds one of PinGate's attempts
@@ -12349,7 +12335,7 @@ class Lobby:
 
 	def _begin_proof(self, session: ControlSession) -> None:
 		session.become("pin")
-		session.proof = PinHost(self.pin, self._fingerprint)
+		session.proof = PinProof(self.pin, self._fingerprint, host=True)
 		self._loop.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
 		session.send("pin", message=session.proof.message.hex())
 
@@ -12384,14 +12370,14 @@ class Lobby:
 	def _on_pin(self, session: ControlSession, message: Json) -> None:
 		session.become("confirm")
 		with suppress(PeerFault):  # an attempt that failed shows at its confirmation
-			cast(PinHost, session.proof).finish(
+			cast(PinProof, session.proof).finish(
 				bytes.fromhex(message["message"]), b"".join(session.transcript)
 			)
 
 	def _on_pin_proof(self, session: ControlSession, message: Json) -> None:
 		answer = None
 		with suppress(PeerFault):
-			answer = cast(PinHost, session.proof).confirm(bytes.fromhex(message["mac"]))
+			answer = cast(PinProof, session.proof).confirm(bytes.fromhex(message["mac"]))
 		if answer is None:
 			session.tries = False  # it was a guess
 			self._loop.counters.add("wrong_pin")
@@ -15003,7 +14989,7 @@ class CommandConnection:
 	_epoch: int = 1
 	_lines: LineSplitter = field(default_factory=LineSplitter)
 	_said: list[bytes] = field(default_factory=list)
-	_proof: PinClient | None = None
+	_proof: PinProof | None = None
 	_proved: bool = False
 	_known: bool = False
 	_place: tuple[str, str] = ("", "")  # the public key of who is host, the meeting
@@ -15102,7 +15088,7 @@ class CommandConnection:
 		elif kind == "pin" and self._proof is None:  # each proof would let a false host test one PIN
 			self._prove(bytes.fromhex(message["message"]), line)
 		elif kind == "pin_proof" and self._proof:
-			if not self._proof.check(bytes.fromhex(message["mac"])):
+			if self._proof.confirm(bytes.fromhex(message["mac"])) is None:
 				self.refuse(Refused("host_unproven"))
 			self._proved = True
 		elif kind == "welcome":
@@ -15128,7 +15114,7 @@ class CommandConnection:
 			self.refuse(Refused("pin_required"))
 			return
 		self._said.append(line)
-		self._proof = PinClient(self._options.pin, self.fingerprint)
+		self._proof = PinProof(self._options.pin, self.fingerprint, host=False)
 		self.send("pin", message=self._proof.message.hex())
 		mac = self._proof.finish(peer_message, b"".join(self._said))
 		self.send("pin_proof", mac=mac.hex())

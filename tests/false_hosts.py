@@ -87,7 +87,7 @@ class Guesser(FalseHost):
 		with near.makefile("rb") as lines:
 			lines.readline()
 			for guess in range(self._guesses):
-				proof = cs.PinHost(f"{guess:06}", self.fingerprint)
+				proof = cs.PinProof(f"{guess:06}", self.fingerprint, host=True)
 				near.sendall(cs.encode_line({"type": "pin", "message": proof.message.hex()}))
 				if not lines.readline() or not lines.readline():
 					return

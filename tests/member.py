@@ -104,12 +104,12 @@ class Member:
 		self.say(said[0])
 		while json.loads(question := self._line())["type"] == "waiting":
 			pass  # for a free attempt
-		proof = cs.PinClient(pin, self.fingerprint)
+		proof = cs.PinProof(pin, self.fingerprint, host=False)
 		said += [question, json.dumps({"type": "pin", "message": proof.message.hex()}).encode() + b"\n"]
 		self.say(said[-1])
 		mac = proof.finish(bytes.fromhex(json.loads(question)["message"]), b"".join(said))
 		self.say({"type": "pin_proof", "mac": mac.hex()})
-		assert proof.check(bytes.fromhex(self.hear("pin_proof")["mac"]))
+		assert proof.confirm(bytes.fromhex(self.hear("pin_proof")["mac"]))
 
 	def ticket(self, **fields: Any) -> str:
 		"""A ticket for another plane."""

@@ -478,7 +478,7 @@ def test_one_connection_is_one_attempt(locked: cs.ConferenceServer, monkeypatch:
 	with tls(locked.options.base) as link, link.makefile("rb") as lines:
 		link.sendall(json.dumps(HELLO | {"pin": True}).encode() + b"\n")
 		lines.readline()
-		mine = cs.PinClient("000000", locked.identity.fingerprint).message.hex()
+		mine = cs.PinProof("000000", locked.identity.fingerprint, host=False).message.hex()
 		line = json.dumps({"type": "pin", "message": mine}).encode() + b"\n"
 		link.sendall(line * 3)
 		assert json.loads(lines.readline())["code"] == "bad_command"
@@ -489,14 +489,14 @@ def prove(server: cs.ConferenceServer, link: ssl.SSLSocket, pin: str) -> cs.Json
 	with link.makefile("rb") as lines:
 		hello = json.dumps(HELLO | {"pin": True}).encode() + b"\n"
 		theirs = lines.readline()
-		proof = cs.PinClient(pin, server.identity.fingerprint)
+		proof = cs.PinProof(pin, server.identity.fingerprint, host=False)
 		mine = json.dumps({"type": "pin", "message": proof.message.hex()}).encode() + b"\n"
 		link.sendall(mine)
 		mac = proof.finish(bytes.fromhex(json.loads(theirs)["message"]), hello + theirs + mine)
 		link.sendall(json.dumps({"type": "pin_proof", "mac": mac.hex()}).encode() + b"\n")
 		told = json.loads(lines.readline())
 		if told["type"] == "pin_proof":
-			assert proof.check(bytes.fromhex(told["mac"]))
+			assert proof.confirm(bytes.fromhex(told["mac"]))
 			told = json.loads(lines.readline())
 		return dict(told)
 

@@ -302,12 +302,12 @@ class TestHostKey:
 
 def prove(client_pin: str, host_pin: str, fingerprint: str = HOST, seen: str = HOST) -> tuple[bool, bool]:
 	"""Whether the host accepts the client and, if so, the client the host."""
-	client, host = cs.PinClient(client_pin, seen), cs.PinHost(host_pin, fingerprint)
+	client, host = cs.PinProof(client_pin, seen, host=False), cs.PinProof(host_pin, fingerprint, host=True)
 	assert len(client.message) == len(host.message) == 33
 	mac = client.finish(host.message, b"lines")
 	host.finish(client.message, b"lines")
 	answer = host.confirm(mac)
-	return answer is not None, answer is not None and client.check(answer)
+	return answer is not None, answer is not None and client.confirm(answer) is not None
 
 
 class TestPin:
@@ -324,12 +324,12 @@ class TestPin:
 		assert prove("123456", "123456", fingerprint=HOST, seen=OTHER) == (False, False)
 
 	def test_other_lines_were_seen(self) -> None:
-		client, host = cs.PinClient("1", HOST), cs.PinHost("1", HOST)
+		client, host = cs.PinProof("1", HOST, host=False), cs.PinProof("1", HOST, host=True)
 		host.finish(client.message, b"one")
 		assert host.confirm(client.finish(host.message, b"other")) is None
 
 	def test_host_says_nothing_before_the_client_proved(self) -> None:
-		client, host = cs.PinClient("1", HOST), cs.PinHost("2", HOST)
+		client, host = cs.PinProof("1", HOST, host=False), cs.PinProof("2", HOST, host=True)
 		mac = client.finish(host.message, b"")
 		with pytest.raises(cs.PeerFault, match="pin"):
 			host.confirm(mac)
@@ -337,24 +337,24 @@ class TestPin:
 		assert host.confirm(mac) is None
 
 	def test_the_clients_own_mac_is_not_the_hosts(self) -> None:
-		client, host = cs.PinClient("1", HOST), cs.PinHost("1", HOST)
-		assert not client.check(client.finish(host.message, b""))
+		client, host = cs.PinProof("1", HOST, host=False), cs.PinProof("1", HOST, host=True)
+		assert client.confirm(client.finish(host.message, b"")) is None
 
 	def test_empty_pin(self) -> None:
-		for side in (cs.PinClient, cs.PinHost):
+		for host in (False, True):
 			with pytest.raises(cs.UsageError):
-				side(" ", HOST)
+				cs.PinProof(" ", HOST, host=host)
 
 	def test_reflection_and_second_use(self) -> None:
-		host = cs.PinHost("1", HOST)
+		host = cs.PinProof("1", HOST, host=True)
 		with pytest.raises(cs.PeerFault):
 			host.finish(b"A" + host.message[1:], b"")
 		with pytest.raises(cs.PeerFault):
-			host.finish(cs.PinClient("1", HOST).message, b"")
+			host.finish(cs.PinProof("1", HOST, host=False).message, b"")
 
 	@given(st.binary(max_size=40) | st.binary(min_size=32, max_size=32).map(lambda rest: b"A" + rest))
 	def test_hostile_message(self, message: bytes) -> None:
-		host = cs.PinHost("1", HOST)
+		host = cs.PinProof("1", HOST, host=True)
 		try:
 			host.finish(message, b"")
 		except cs.PeerFault as fault:
@@ -363,7 +363,7 @@ class TestPin:
 			assert host.confirm(b"\0" * 32) is None
 
 	def test_every_bit_of_the_confirmation_counts(self) -> None:
-		client, host = cs.PinClient("1", HOST), cs.PinHost("1", HOST)
+		client, host = cs.PinProof("1", HOST, host=False), cs.PinProof("1", HOST, host=True)
 		mac = client.finish(host.message, b"")
 		host.finish(client.message, b"")
 		for bit in range(256):
