@@ -2512,12 +2512,9 @@ class ActiveSpeaker:
 		return self.current
 
 
-class Mix(NamedTuple):
-	"""One tick for everyone; the three lists run in parallel."""
-
-	listeners: list[int]
-	blocks: list[Samples | None]  # int16 as sent, shape (256,), not to be written to; None is silence
-	loudest: list[int]  # the id of whom this listener hears loudest, never its own; 0 with silence
+# Of one tick, by listener: the block, int16 as sent, shape (256,), not to be written to, None for silence;
+# and the id of whom this one hears loudest, never its own, 0 with silence.
+Mix = dict[int, tuple[Samples | None, int]]
 
 
 def _as_sent(wave: NDArray[Any]) -> Samples:
@@ -2643,7 +2640,6 @@ class AudioMixer:
 			if block is not SILENCE:
 				talkers.append(id)
 				blocks.append(block)
-		listeners = list(self._buffers)
 		# in float32 sums are exact up to 512 voices, and are used as they are to measure
 		waves = np.concatenate([SILENCE[:0], *blocks], dtype=np.float32).reshape(-1, BLOCK)
 		self._measure(talkers, waves)
@@ -2651,18 +2647,19 @@ class AudioMixer:
 		self.nearest.pass_on(self._level, waves, now)
 		loudest, runner_up = self._rank(now)
 		if not talkers:
-			return Mix(listeners, [None] * len(listeners), [0] * len(listeners))
+			return dict.fromkeys(self._buffers, (None, 0))
 		own = self._without(talkers, waves)
 		common = _as_sent(waves.sum(axis=0))
 		rooms = self.nearest.rooms
-		mixed = [own.get(id, common) for id in listeners]
-		heard = [
-			0 if block is None
-			else self._loudest_but(*rooms[id]) if loudest in rooms.get(id, ())
-			else runner_up if id == loudest else loudest
-			for id, block in zip(listeners, mixed, strict=True)
-		]  # fmt: skip
-		return Mix(listeners, mixed, heard)
+		mix: Mix = dict.fromkeys(self._buffers, (common, loudest))
+		for id in mix.keys() & {*own, loudest}:  # who hears something else
+			sent, heard = own.get(id, common), loudest
+			if sent is None:
+				heard = 0
+			elif loudest in (room := rooms.get(id, [id])):
+				heard = self._loudest_but(*room) if id in rooms else runner_up
+			mix[id] = sent, heard
+		return mix
 
 	def _without(self, talkers: list[int], waves: NDArray[np.float32]) -> dict[int, Samples | None]:
 		total, rooms = waves.sum(axis=0), self.nearest.rooms
@@ -11266,12 +11263,11 @@ class MixerProcess:
 			self._say({"event": "loudest", "id": self._mixer.loudest})
 		while self._mixer.finder.news:
 			self._say(self._mixer.finder.news.pop(0))
-		for row, ident in enumerate(mix.listeners):
+		for ident, (block, loudest) in mix.items():
 			peer = self._peers[ident]
 			if peer.binding.address is None:
 				continue
-			loudest = mix.loudest[row]
-			block = mix.blocks[row] if loudest else None
+			block = block if loudest else None
 			peer.silent = 0 if block is not None else peer.silent + 1
 			if block is None and peer.silent > TELL_SILENCE and self._tick % SILENCE_EVERY:
 				continue

@@ -134,7 +134,7 @@ class School:
 		for when, ident, number, block in sorted(due, key=lambda item: item[0]):
 			self.mixer.push(ident, number, block, when)
 		mix = self.mixer.tick(now + cs.BLOCK_SECONDS)
-		self.mixes.append([cs.SILENCE if b is None else b.astype(np.int16) for b in mix.blocks])
+		self.mixes.append([cs.SILENCE if b is None else b.astype(np.int16) for b, _ in mix.values()])
 		for news in self.mixer.finder.news:
 			if news["event"] == "room":
 				self.note(*news["ids"], news["same"])

@@ -377,8 +377,8 @@ def through_a_meeting(clean: NDArray[np.int16], faults: Faults, seed: int) -> ND
 		for at, (seq, samples) in up.arrived(now + 0.005):
 			mixer.push(ana, seq, samples, at)
 		mix = mixer.tick(now + 0.005)
-		row = list(mix.listeners).index(ben)
-		out = mix.blocks[row].copy() if mix.loudest[row] else None
+		block, loudest = mix[ben]
+		out = block.copy() if loudest else None
 		if mixed.said(out):
 			down.send((number, out), now + 0.005)
 		for at, (seq, samples) in down.arrived(now + 0.011):

@@ -167,9 +167,9 @@ class Hall:
 			self.mixer.push(ident, self.at, block, now)
 		mix = self.mixer.tick(now + 0.006)
 		self.at += 1
-		rows = zip(mix.listeners, mix.blocks, mix.loudest, strict=True)
 		return {
-			id: (cs.SILENCE if block is None else block.astype(np.int16), loud) for id, block, loud in rows
+			id: (cs.SILENCE if block is None else block.astype(np.int16), loud)
+			for id, (block, loud) in mix.items()
 		}
 
 	def heard(self, said: dict[int, float], ticks: int = 20) -> dict[int, tuple[float, int]]:

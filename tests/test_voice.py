@@ -116,7 +116,7 @@ def test_voices_become_as_loud_as_each_other_and_noise_does_not() -> None:
 	for k in range(len(out[0]) // BLOCK):
 		for ident, one in enumerate(five):
 			mixer.push(ident + 1, k, one[k * BLOCK : (k + 1) * BLOCK].copy(), k * 0.016)
-		block = mixer.tick(k * 0.016 + 0.005).blocks[5]
+		block = mixer.tick(k * 0.016 + 0.005)[6][0]
 		clipped += 0 if block is None else int((np.abs(block.astype(int)) >= 32_767).sum())
 	assert clipped == 0
 
