@@ -17053,9 +17053,8 @@ class Program:
 				self._hosted.aim(options)
 				return self._enter(options, "", joining)
 			self.end_hosted()
-			hosted = HostedMeeting({**self._server, **changes}, running)
+			hosted = self._serve({**self._server, **changes}, running)
 			try:
-				hosted.start()
 				self._hosted = hosted
 				hosted.aim(options)
 				return self._enter(options, "", joining)
@@ -17064,6 +17063,18 @@ class Program:
 				if not running:
 					hosted.close()
 				raise
+
+	def _serve(self, options: Json, running: Json | None) -> HostedMeeting:
+		"""The server; not at the usual ports where others have them: Windows keeps some for WSL."""
+		hosted, base = HostedMeeting(options, running), options["base"]
+		try:
+			hosted.start()
+		except Refused as refused:
+			hosted.close()
+			if refused.code == "port" and DEFAULT_PORT == self._server["base"] > base - 300:
+				return self._serve({**options, "base": base + 100}, running)
+			raise
+		return hosted
 
 	def _chosen(self, name: str) -> ClientOptions:
 		chosen = {key: self.setting(key) for key in ("camera", "mic", "speaker", "volume", "sound")}

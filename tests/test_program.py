@@ -119,6 +119,22 @@ def test_hosting_that_failed_leaves_the_list_as_it_was(
 	until(lambda: joined.state.current.title == "Chess")
 
 
+@pytest.mark.parametrize("usual", [True, False])
+def test_who_says_no_port_hosts_where_some_are_free(
+	usual: bool, program: cs.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""Windows keeps ports for WSL and Docker, and who double-clicks cannot name others."""
+	base = program._server["base"]
+	monkeypatch.setattr(cs, "DEFAULT_PORT", base if usual else base + 1)
+	with contextlib.closing(cs.listen_tcp((HERE, base + 1))):
+		if usual:
+			assert program.host("Ana", "Physics", "").options.port == base + 100
+			assert found(program, "Physics").port == base + 100
+		else:
+			with pytest.raises(cs.Refused, match=str(base + 1)):
+				program.host("Ana", "Physics", "")
+
+
 def test_who_hosted_before_invites_to_the_meeting_that_is_on(
 	program: cs.Program, meeting: Callable[..., Headless]
 ) -> None:
