@@ -611,7 +611,8 @@ def clean_name(text: str, limit: int = MAX_NAME) -> str:
 		marks = marks + 1 if category in ("Mn", "Me") else 0
 		if marks <= 2:
 			kept.append(char)
-	name = " ".join("".join(kept).split())[:limit].strip()
+	name = " ".join("".join(kept).split())
+	name = name if len(name) <= limit else name[: limit - 3].rstrip() + "..."
 	return name if any(unicodedata.category(char)[0] not in "MZ" for char in name) else "Guest"
 
 
@@ -1217,6 +1218,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"largest_file": _COUNT,
 		"epoch": _EPOCH,
 		"served_by": _NAME,
+		"lasted?": _TIME,
 		"host_key?": _TOKEN,
 		"record?": _record(SIGNED),
 		"pin?": _text(MAX_PIN),
@@ -4273,9 +4275,9 @@ LASTING = ("hand",)  # fields of a Person that outlast a break or crash; all oth
 MOST_FILES_A_PERSON = 200
 WELCOMING = ("meeting", "title", "host", "epoch", "served_by")
 # The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
-ROOM_FACTS = (*WELCOMING, "counter", "newest_id")
+ROOM_FACTS = (*WELCOMING, "counter", "newest_id", "began")
 HEIRLOOMS: Mapping[str, tuple[str, ...]] = {  # what a standby holds, by parts of the room
-	"people": ("person", "name", "address", "exempt", "removed", "until"),
+	"people": ("person", "name", "address", "exempt", "removed", "until", "passed"),
 	"members": ("id", "name", "address", "person"),
 	"lines": ("n", "sender", "text", "at", "id", "person", "ref"),
 	"files": ("file", "name", "size", "sender", "sha256", "id", "kind", "person", "to"),
@@ -4427,7 +4429,7 @@ class Offer(FileOffer):
 
 @dataclass
 class Claim(Record):
-	"""A person: known by its resume tokens, called `name`, and spared the PIN `until` then.
+	"""A person: known by its resume tokens, called `name`; its place is kept `until` then.
 
 	`person` is the id that it had first; it is nobody else's.
 	"""
@@ -4437,6 +4439,7 @@ class Claim(Record):
 	address: Annotated[str, _ADDRESS]
 	tokens: Annotated[list[str], _listing(_TOKEN, 2)] = field(default_factory=list)  # SHA-256, newest last
 	until: Moment = FOREVER
+	passed: Flag = True  # the PIN that holds now
 	removed: Flag = False
 	exempt: Annotated[list[str], _PERMITS] = field(default_factory=list)  # of what is set for all
 	cohost: Flag = False
@@ -4513,7 +4516,7 @@ class NameRegister:
 	def claim(self, token: str | None, now: float) -> tuple[str | None, bool]:
 		"""(name that the resume token owns, whether it spares the PIN)."""
 		claim = self.holder(token)
-		return (claim.name, now < claim.until) if claim else (None, False)
+		return (claim.name, claim.passed or now < claim.until) if claim else (None, False)
 
 	def free(self, name: str) -> str:
 		"""`name`, with a number behind it where it, or what looks like it, is somebody's."""
@@ -4528,7 +4531,7 @@ class NameRegister:
 	def take(self, claim: Claim, token: str | None, new: str) -> None:
 		"""Who is of that claim has come in with `token`, and gets the token `new`."""
 		old = [key for key in claim.tokens if token and key == digest(token)]
-		claim.tokens, claim.until = [*old, digest(new)], FOREVER
+		claim.tokens, claim.until, claim.passed = [*old, digest(new)], FOREVER, True
 		self.own(claim)
 
 	def own(self, claim: Claim) -> None:
@@ -4796,9 +4799,13 @@ class Classroom:
 		return [*self.changed(), *([Admit(0, True)] if message["mode"] == "open" else [])]
 
 	def _on_new_pin(self, member: Member, message: Json) -> Effects:
-		"""For newcomers; who is in comes back."""
+		"""For who is not in; whose place is kept comes back."""
 		self.set.pin = f"{int(self.room.token(4), 16) % 1_000_000:06}"
-		return [Keep("settings", [1]), self.room.tell_hosts("new_pin", pin=self.set.pin)]
+		gone = [one for one in self.room.names.people.values() if not one.since]
+		for one in gone:
+			one.passed = False
+		kept = Keep("people", [one.person for one in gone])
+		return [kept, Keep("settings", [1]), self.room.tell_hosts("new_pin", pin=self.set.pin)]
 
 	def _on_collect(self, member: Member, message: Json) -> Effects:
 		self.set.collecting = clean_name(message["title"], MAX_TITLE) if message["title"] else ""
@@ -5202,6 +5209,7 @@ class Room:
 		self.streams = Streams(self)
 		self.counter = 0
 		self.newest_id = 0
+		self.began = 0.0  # unix seconds
 		self.epoch = 1  # which server of the meeting this is
 		self.served_by = host  # at whose computer
 		self.chat = Chat(self)
@@ -5488,7 +5496,7 @@ class Room:
 		if not found:
 			raise Refused("no_such_person", name=message["who"])
 		for claim in found:
-			claim.removed = False
+			claim.removed = claim.passed = False
 		return [Keep("people", [claim.person for claim in found]), self.tell_hosts(**self.banned())]
 
 	def _on_admit(self, member: Member, message: Json) -> Effects:
@@ -5587,7 +5595,7 @@ class Snapshot:
 	sound: tuple[float, float, bool] = field(default=(0.0, 0.0, False), compare=False)
 	muted_speech: bool = False  # speaking while muted
 	delay_ms: float = 0.0  # control round trip
-	since: float = 0.0  # monotonic seconds at joining
+	since: float = 0.0  # monotonic seconds when it began
 	wanted: Mapping[str, bool] = field(default_factory=dict)  # mic, camera, hand as last asked for here
 	gains: Mapping[str, float] = field(default_factory=dict)  # by name: how many times as loud, 0 to 2
 	rules: Rules = field(default_factory=Rules)
@@ -6706,7 +6714,7 @@ class ResumeTokens:
 
 	def get(self, fingerprint: str, meeting: str, name: str) -> str | None:
 		"""The token for that host, meeting and name; the host's newest where `meeting` is not known."""
-		for key in reversed(self._tokens):
+		for key in reversed([*self._tokens]):
 			if key == self._key(fingerprint, meeting or json.loads(key)[1], name):
 				return str(self._tokens[key])
 		return None
@@ -12305,8 +12313,8 @@ class Lobby:
 
 	def _has_room(self, session: ControlSession) -> bool:
 		now, members = monotonic(), self._room.members
-		_, kept = self._room.names.claim(session.hello.get("resume"), now)
-		if kept or session.host:
+		claim = self._room.names.holder(session.hello.get("resume"))
+		if (kept := claim is not None and now < claim.until) or session.host:
 			return kept or len(members) < MAX_PEOPLE
 		most = MAX_PEOPLE - all(member.role != "host" for member in members.values())
 		if len(members) < most:
@@ -12569,7 +12577,7 @@ class ConferenceServer:
 		self.ports = Ports.at(options.base)
 		self.counters = Counters()
 		self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
-		self.room.shelf.limits = options
+		self.room.shelf.limits, self.room.began = options, time.time()
 		facts = options.title, options.host_name, options.pin
 		journal = Journal(identity, options.base, options.bind, *facts, *self.room.form())
 		keeper = Keeper(self.room, journal, self.counters, lambda call: self.loop.post(call))
@@ -12773,6 +12781,7 @@ class ConferenceServer:
 		self.sessions[member.id] = session
 		keys = self.media.add(member.id)
 		welcome = {**self.room.welcome(member), **keys, "resume": token, "features": FEATURES}
+		welcome["lasted"] = max(0.0, time.time() - self.room.began)
 		if self.options.host_key:
 			welcome["host_key"] = self.options.host_key
 		if self.succession.signed:
@@ -16252,7 +16261,7 @@ class MeetingController:
 			self.media.encode({})
 			self.media.go_on(message)
 		else:
-			self.state.update(since=monotonic())
+			self.state.update(since=monotonic() - message.get("lasted", 0.0))
 			keys = ("id", "name", "meeting", "title", "host", "role", "epoch", "served_by")
 			told = {key: message[key] for key in keys}
 			self.emit("joined", **told, address=self.options.address, encrypted=True)
@@ -16489,7 +16498,8 @@ def own_program() -> tuple[Path, str]:
 
 def give_page(name: str, size: int) -> bytes:
 	"""The page that offers the program; its SHA-256 stands in the host's window, which none can forge."""
-	run = {".exe": "Then start it.", ".py": f"Then: <code>uv run {name}</code>"}.get(
+	uv = f"It needs uv (docs.astral.sh/uv) and, at first, the internet: <code>uv run {name}</code>"
+	run = {".exe": "Then start it.", ".py": uv}.get(
 		Path(name).suffix, f"Then: <code>chmod +x {name}; ./{name}</code>"
 	)
 	return f"""<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -16761,6 +16771,7 @@ class Preview:
 		self._mic = MicrophoneSender(self._options, lambda *_: None, self._tell, lambda: 0, VoiceProcessor())
 		self._devices: dict[str, DeviceThread] = {"camera": self._camera, "mic": self._mic}
 		self._wanted = {"camera": False, "mic": False}
+		self.failed: dict[str, str] = {}  # why, until it is wanted again
 
 	@property
 	def picture(self) -> Shown:
@@ -16789,12 +16800,16 @@ class Preview:
 
 	def _turn(self, what: str, on: bool) -> None:
 		self._wanted[what] = on
+		if on:
+			self.failed.pop(what, "")
 		self._options.name = self._settings("name") or APP_NAME
 		setattr(self._options, what, self._settings(what))
 		self._devices[what].turn(on)
 
 	def _tell(self, what: str, state: str, reason: str) -> None:
 		log.info("preview of the %s: %s %s", what, state, reason)
+		if state == "failed":
+			self.failed[what] = reason
 
 	def close(self) -> None:
 		"""Let both go."""
@@ -16893,6 +16908,8 @@ class Program:
 		self._home = home
 		self._settings = Settings(home)
 		self._known = KnownHosts(home)
+		self._tokens = ResumeTokens(home)
+		self._tokens.close()
 		self.preview = Preview(self.setting)
 		self._hosted: HostedMeeting | None = None
 		self._controller: MeetingController | None = None
@@ -16918,10 +16935,16 @@ class Program:
 		"""The meeting that a plain start joins by itself, once decided."""
 		if not self._look or monotonic() - self._started < DECIDE_SECONDS:
 			return None
-		try:
-			return choose_meeting(self._finder.meetings(), self._known, bool(self._options.pin))
-		except Refused:
-			return None
+		with suppress(Refused):
+			one = choose_meeting(self._finder.meetings(), self._known, has_pin=True)
+			return None if self.asks_pin(one) else one
+		return None
+
+	def asks_pin(self, ad: MeetingAd) -> bool:
+		"""Whether a PIN has to be typed for that meeting: not where one has been in it by this name."""
+		tokens = self._controller.server.tokens if self._controller else self._tokens
+		name = clean_name(self.setting("name"))
+		return ad.pin and not (self._options.pin or tokens.get(ad.fingerprint, ad.meeting, name))
 
 	def join(
 		self,
@@ -16982,7 +17005,7 @@ class Program:
 		"""Offer this program to others; Refused where it cannot be."""
 		with self._giving:
 			if self._given is None:
-				self._giver = AppGiver(self._options.bind)
+				self._giver = AppGiver(self._options.bind, port=self._options.port + 3)
 				self._given = self._giver.start()
 			return self._given
 
@@ -17408,7 +17431,6 @@ Test card|Carta de ajuste|Mire|परीक्षण चित्र
 Join a meeting|Unirse a una reunión|Rejoindre une réunion|मीटिंग में जुड़ें
 Not working? Check this computer|¿No funciona? Revisar este equipo|Un problème ? Vérifier cet ordinateur|काम नहीं कर रहा? इस कंप्यूटर को जाँचें
 Join|Unirse|Rejoindre|जुड़ें
-Meeting PIN|PIN de la reunión|PIN de la réunion|मीटिंग PIN
 Your name|Tu nombre|Votre nom|आपका नाम
 Meetings found on this network|Reuniones en esta red|Réunions sur ce réseau|इस नेटवर्क पर मिली मीटिंग
 Looking for meetings…|Buscando reuniones…|Recherche de réunions…|मीटिंग खोजी जा रही हैं…
@@ -17424,6 +17446,7 @@ Title|Título|Titre|शीर्षक
 What is it about?|¿De qué trata?|De quoi s'agit-il ?|यह किस बारे में है?
 Ask for a PIN|Pedir un PIN|Demander un PIN|PIN माँगें
 {name}'s meeting|Reunión de {name}|Réunion de {name}|{name} की मीटिंग
+Check again|Comprobar de nuevo|Vérifier encore|फिर जाँचें
 Done|Listo|Terminé|हो गया
 That did not work.|No funcionó.|Cela n'a pas fonctionné.|यह नहीं हो सका।
 Cable {place}.|Cable {place}.|Câble {place}.|केबल {place}।
@@ -17460,6 +17483,7 @@ Everything works.|Todo funciona.|Tout fonctionne.|सब ठीक है।
 Ready, but no meeting was found.|Todo listo, pero no hay ninguna reunión.|Tout est prêt, mais aucune réunion n'a été trouvée.|सब तैयार है, पर कोई मीटिंग नहीं मिली।
 Invite others|Invitar a otros|Inviter d'autres personnes|दूसरों को आमंत्रित करें
 This computer is in other networks, too. There they type:|Este equipo está también en otras redes. Allí escriben:|Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit :|यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
+needs Python and uv|necesita Python y uv|demande Python et uv|Python और uv चाहिए
 Give this app to others|Dar esta aplicación a otros|Donner cette application à d'autres|यह ऐप दूसरों को दें
 Who has no ConnectSphere yet opens this address in a browser, or photographs the code:|Quien aún no tiene ConnectSphere abre esta dirección en un navegador o fotografía el código:|Qui n'a pas encore ConnectSphere ouvre cette adresse dans un navigateur ou photographie le code :|जिनके पास ConnectSphere नहीं है, वे यह पता ब्राउज़र में खोलें या कोड का फ़ोटो लें:
 One moment…|Un momento…|Un instant…|एक क्षण…
@@ -17470,7 +17494,6 @@ The app cannot be offered at {address}.|La aplicación no puede ofrecerse en {ad
 Whoever starts ConnectSphere on this network finds the meeting. Else they type:|Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe:|Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir :|इस नेटवर्क पर ConnectSphere खोलने वाला मीटिंग पा लेता है। नहीं तो यह लिखें:
 Address|Dirección|Adresse|पता
 or the code|o el código|ou le code|या कोड
-Copy the invitation|Copiar la invitación|Copier l'invitation|आमंत्रण कॉपी करें
 Everybody sees these eight pictures. Other pictures: another host.|Todos ven estas ocho imágenes. Otras imágenes: otro anfitrión.|Chacun voit ces huit images. D'autres images : un autre animateur.|सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
 The camera is off|La cámara está apagada|La caméra est coupée|कैमरा बंद है
 Audio|Audio|Audio|ऑडियो
@@ -17533,7 +17556,6 @@ Write in private|Escribir en privado|Écrire en privé|निजी संदे
 Allow to share the screen|Permitir compartir la pantalla|Autoriser le partage d'écran|स्क्रीन साझा करने दें
 Remove from the meeting…|Quitar de la reunión…|Retirer de la réunion…|मीटिंग से हटाएँ…
 Remove {name}?|¿Quitar a {name}?|Retirer {name} ?|{name} को हटाएँ?
-Remove|Quitar|Retirer|हटाएँ
 Keep microphones off|Mantener micrófonos apagados|Garder les micros coupés|माइक बंद रखें
 {count} muted|{count} silenciados|{count} micros coupés|{count} म्यूट
 Lower all hands|Bajar todas las manos|Baisser toutes les mains|सब हाथ नीचे करें
@@ -17808,6 +17830,7 @@ info: C 12 12 9|L 12 11 12 16.5|D 12 7.6 1.2
 warning: L 12 3.8 21.5 20 2.5 20 12 3.8|L 12 10 12 14.3|D 12 17.1 1.1
 bars: P 4 9 7.4 9 7.4 15 4 15|P 10.3 5 13.7 5 13.7 19 10.3 19|P 16.6 9 20 9 20 15 16.6 15
 clock: C 12 12 9|L 12 6.5 12 12 15.5 14
+globe: C 12 12 9|A 8 3 16 21 0 360|L 3 12 21 12
 star: L 12 3 14.6 8.9 21 9.5 16.2 13.7 17.6 20 12 16.7 6.4 20 7.8 13.7 3 9.5 9.4 8.9 12 3
 eye: A 2 4.5 22 24.5 205 335|A 2 -0.5 22 19.5 25 155|C 12 12 3
 """
@@ -19121,7 +19144,8 @@ class Choice(Button):
 		self.paint()
 
 	def _open(self) -> None:
-		entries = [(words, partial(self.pick, value)) for value, words in self.options]
+		on = {self.value: "✓ "}
+		entries = [(on.get(value, "") + words, partial(self.pick, value)) for value, words in self.options]
 		menu, canvas = self.look.menu(self.canvas, entries), self.canvas
 		menu.update_idletasks()  # it knows its size then
 		x, top, tall = canvas.winfo_rootx(), canvas.winfo_rooty(), menu.winfo_reqheight()
@@ -19905,11 +19929,11 @@ class HoverButtons:
 			zooms = (("minus", 1 / 1.25), ("focus", 0), ("plus", 1.25))
 			icons = [*((icon, partial(stage.zoom.by, factor)) for icon, factor in zooms), *icons[:1]]
 		pinned = stage.plan.pinned == key
-		words = tr("Unpin") if pinned else tr("Pin")
+		words = tr("Unpin" if pinned else "Pin")
 		rooms = {icon: px(36) for icon, _ in icons}
 		if wide > px(230):
 			rooms["pin"] += look.font(12).measure(words) + px(4)
-		left = right - sum(rooms.values())
+		left = start = right - sum(rooms.values())
 		stage.box(left, y + px(10), right - left, px(32), 9, "#14181F", name="hover")
 		for icon, command in icons:
 			colour = "#7FAAFF" if icon == "pin" and pinned else "#FFFFFF"
@@ -19918,7 +19942,7 @@ class HoverButtons:
 				stage.text(left + px(31), y + px(26), words, 12, colour=colour, name="hover")
 			stage.spot(f"hover:{icon}", (left, y + px(10), rooms[icon], px(32)), command)
 			left += rooms[icon]
-		self._facts(key, right - sum(rooms.values()))
+		self._facts(key, start)
 		stage.canvas.tag_raise("toast")
 
 	def _poor(self, key: int | str) -> bool:
@@ -19962,7 +19986,7 @@ class HoverButtons:
 			left, top, wide, tall = self.stage.tiles[key].box
 			x, y = canvas.winfo_rootx() + left + wide // 2, canvas.winfo_rooty() + top + tall // 2
 		pin = (tr("Unpin") if self.stage.plan.pinned == key else tr("Pin"), partial(self.stage.pin, key))
-		self.stage.look.menu(self.stage.canvas, [pin, *self.stage.menu_for(key)]).tk_popup(x, y)
+		self.stage.look.menu(canvas, [pin, *self.stage.menu_for(key)]).tk_popup(x, y)
 
 
 class Stage(Painted):
@@ -20423,8 +20447,8 @@ COMMANDS: Mapping[str, Command] = {
 		"", "In my room, or not", "",
 		lambda v, one: v.act("room", same=None if one.id in v.shot.around else one.name), "person",
 	),
-	"mute": Hosts("Mute", Do("mute"), apart=True),
-	"word": Hosts("Give the word", Do("word", "to")),
+	"word": Hosts("Give the word", Do("word", "to"), apart=True),
+	"mute": Hosts("Mute", Do("mute"), whom=lambda _, one: one.mic),
 	"unword": Hosts(
 		"Take the word back", Do("word", "to", to=None), when=lambda shot: bool(shot.rules.word)
 	),
@@ -21655,18 +21679,23 @@ class PreviewCard(Painted):
 		middle, y = width // 2, height - px(66)
 		for what, x in (("mic", middle - px(60)), ("camera", middle + px(8))):
 			name, on = f"preview:{what}", bool(getattr(self, what))
-			ring = self.ring if name == self.chosen_action else ""
-			fill = "#14181F" if on else "#C93A42"
-			self.box(x, y, px(52), px(52), 26, fill, ring or "#3A4452", 3 if ring else 1, name="preview")
-			slash = "" if on else "#FFFFFF"
-			self.icon(x + px(26), y + px(26), what, 22, "#FFFFFF", slash, name="preview")
+			ring, p = self.ring if name == self.chosen_action else "", self.look.palette
+			fill, tone = (p.card, p.text) if on else (p.raised, p.bad)
+			self.box(x, y, px(52), px(52), 26, fill, ring or p.line, 3 if ring else 1, name="preview")
+			self.icon(x + px(26), y + px(26), what, 22, tone, "" if on else tone, name="preview")
 			self.spot(name, (x, y, px(52), px(52)), partial(self.flip, what))
 
 	def tick(self) -> None:
-		"""Show the newest picture."""
+		"""Show the newest picture; what cannot be had is off."""
+		failed = self.backend.preview.failed.copy()
+		for what in failed:
+			if getattr(self, what):
+				self.flip(what)
 		if in_sight(self.canvas):
 			name, mirror = self.name(), mirrored(self.backend)
-			looks = TileLook(name=name, label=plain(name), muted=not self.mic, mirror=mirror)
+			looks = TileLook(
+				name, plain(name), muted=not self.mic, mirror=mirror, note=" ".join(map(tr, failed.values()))
+			)
 			self.own.show(looks, self.camera)
 
 	def close(self) -> None:
@@ -21687,8 +21716,9 @@ class DeviceRow:
 		head = Painted(look, self.frame, px(36), px(44)).pack(side="left", padx=(px(10), px(4)), pady=px(5))
 		head.icon(px(20), px(22), icon, 19, p.second)
 		value, chosen = backend.setting(what), partial(backend.set_setting, what)
-		options = [(value, tr("Default device"))]
-		self.choice = Choice(look, self.frame, options, value, chosen, 44, tr(caption))
+		self.choice = Choice(
+			look, self.frame, [(value, tr("Default device"))], value, chosen, 44, tr(caption)
+		)
 		more = Button(look, self.frame, self.choice.press, icon="down", kind="ghost", height=36)
 		more.pack(side="right", padx=px(8))
 		more.configure(takefocus=False)  # the choice itself is reached by Tab
@@ -21794,22 +21824,16 @@ class StartView:
 
 	PATIENCE = 10.0  # seconds without a meeting until that is said
 
-	def __init__(
-		self,
-		look: Look,
-		backend: Program,
-		tasks: Tasks,
-		begin: Callable[[Callable[[Joining], MeetingController], str], None],
-		cancel: Act,
-		restyle: Callable[[str], None],
-	):
-		self.look, self.backend, self.tasks, self.begin, self.restyle = look, backend, tasks, begin, restyle
+	def __init__(self, loop: Any):
+		look = self.look = cast(Look, loop.look)
+		self.backend: Program = loop.backend
+		self.tasks, self.begin, self.restyle = loop.tasks, loop.begin, loop.restyle
 		self.frame = look.frame(look.root)
 		self.chosen: MeetingAd | None = None
 		self.dialog: Dialog | None = None
 		self._tried = ("", 0, "", False)  # address, port, PIN; whether the address was typed
-		self._typed_pin = ""  # beside a typed address, until it is refused
 		self._listed: tuple[Any, ...] = ()
+		self._again = ""  # the meeting whose PIN has changed
 		self._since = monotonic()
 		self._offered = self._picked = False
 		self.reason = ""
@@ -21824,8 +21848,8 @@ class StartView:
 		self.right.grid(row=1, column=1, sticky="nsew", padx=(px(28), px(44)), pady=(0, px(20)))
 		self._build_right()
 		self._build_left()
-		self.busy = BusyCard(look, self.frame, cancel)
-		tasks.run(backend.list_devices, self._devices, self.frame)
+		self.busy = BusyCard(look, self.frame, loop.cancel)
+		self.tasks.run(self.backend.list_devices, self._devices, self.frame)
 
 	def _head(self) -> None:
 		look, px = self.look, self.look.px
@@ -21849,10 +21873,10 @@ class StartView:
 			(label.grid_remove if low else label.grid)()
 
 	def settings(self, page: str = "audio") -> None:
-		self.dialog = SettingsDialog(self.look, self.backend, self.tasks, self.preview, self.restyle, page)
+		self.dialog = SettingsDialog(self, self.preview, page)
 
 	def _check(self) -> None:
-		self.dialog = DoctorDialog(self.look, self.backend, self.tasks)
+		self.dialog = DoctorDialog(self, self._check)
 
 	def _build_left(self) -> None:
 		look, px, left = self.look, self.look.px, self.left
@@ -21892,7 +21916,7 @@ class StartView:
 		put(self.list.canvas, "nsew")
 		right.rowconfigure(2, weight=1)
 		right.columnconfigure(0, weight=1)
-		self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
+		self.trouble = look.label(right, "", 13, width=px(420))
 		put(self.trouble, "w")
 		yours = look.label(right, tr("Your name"), 12, bold=True, colour=p.second)
 		put(yours, "w", 14, 6)
@@ -21907,7 +21931,7 @@ class StartView:
 		self.pin_area = look.frame(place)
 		head = look.frame(self.pin_area)
 		head.pack(fill="x", pady=(0, px(6)))
-		look.label(head, tr("Meeting PIN"), 12, bold=True, colour=p.second).pack(side="left")
+		look.label(head, "PIN", 12, bold=True, colour=p.second).pack(side="left")
 		look.label(head, tr("The host shows it"), 12, colour=p.third).pack(side="right")
 		self.pin = PinBoxes(look, self.pin_area, self._join).pack(fill="x")
 		self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
@@ -21959,7 +21983,7 @@ class StartView:
 		looking = "No meeting was found on this network." if late else "Looking for meetings…"
 		notes = looking, system_asks("find")
 		self.list.show(rows or [NoteRow(words) for words in notes if words])
-		if asked := bool(self.chosen and self.chosen.pin):
+		if asked := self._asks(self.chosen):
 			self.pin_area.pack(fill="x", pady=(self.look.px(12), self.look.px(8)))
 		else:
 			self.pin_area.pack_forget()
@@ -21967,15 +21991,19 @@ class StartView:
 		if root.focus_lastfor() is root and (asked or not self.name.value):  # nothing has it
 			(self.pin if self.name.value else self.name).focus_set()
 
+	def _asks(self, one: MeetingAd | None) -> bool:
+		return one is not None and (one.meeting == self._again or self.backend.asks_pin(one))
+
 	def _choose(self, one: MeetingAd) -> None:
 		self.chosen, self._picked = one, True
 		self.say("")
-		if one.pin:
+		if self._asks(one):
 			self.pin.focus_set()
 
-	def say(self, reason: str) -> None:
-		"""Say below the list what did not work."""
+	def say(self, reason: str, colour: str = "") -> None:
+		"""Say below the list what did not work, or in another colour what has ended."""
 		self.reason = reason
+		self.trouble.configure(fg=colour or self.look.palette.bad_text)
 		self.look.say(self.trouble, tr(reason))
 
 	def _named(self) -> str:
@@ -21999,7 +22027,6 @@ class StartView:
 	def join_at(self, address: str, pin: str) -> None:
 		"""Join by a typed address, with :port or without."""
 		self.backend.set_setting("address", address.strip())
-		self._typed_pin = pin
 		try:
 			self._go(*typed_place(address), pin, typed=True)
 		except ValueError:
@@ -22023,7 +22050,7 @@ class StartView:
 	def resume(self, before: StartView) -> None:
 		"""Go on where a window in another look stood."""
 		self.chosen = before.chosen
-		for name in ("_tried", "_typed_pin", "_offered", "_picked"):
+		for name in ("_tried", "_offered", "_picked"):
 			setattr(self, name, getattr(before, name))
 		self.name.entry.delete(0, "end")
 		self.name.entry.insert(0, before.name.value)
@@ -22045,10 +22072,14 @@ class StartView:
 		self.say(reason)
 		if code == "meeting_running":
 			self._offer_lesson(reason)
-		elif code in ("wrong_pin", "pin_required") and self._tried[3]:
-			self._typed_pin = ""
+		elif code not in ("wrong_pin", "pin_required"):
+			return
+		elif self._tried[3]:
+			self._tried = ("", 0, "", False)
 			self._ask_address(reason)
-		elif code in ("wrong_pin", "pin_required"):
+		else:
+			self._again = self.chosen.meeting if self.chosen else ""
+			self._listed = ()
 			self.pin.set("")
 			self.pin.focus_set()
 
@@ -22060,7 +22091,7 @@ class StartView:
 		address.entry.select_range(0, "end")
 		form.caption("PIN, if the meeting has one")
 		pin = form.add(PinBoxes(look, form.body, form.enter))
-		pin.set(self._typed_pin)
+		pin.set(self._tried[2] if self._tried[3] else "")
 		form.blame(trouble)
 		if trouble:
 			form.first = pin.focus_set
@@ -22095,14 +22126,11 @@ class StartView:
 class WorkDialog(Dialog):
 	"""Waits until `work` is done, then gives its result to `show`, or tells what failed."""
 
-	def __init__(
-		self, look: Look, title: str, width: int, height: int, tasks: Tasks, words: str,
-		work: Callable[[], Any],
-	):  # fmt: skip
-		super().__init__(look, title, width, height)
-		self.busy = BusyCard(look, self.body)
-		self.busy.show(words)
-		tasks.run(work, self._done, self.frame)
+	def __init__(self, view: Any, title: str, width: int, height: int, work: Callable[[], Any]):
+		super().__init__(view.look, tr(title), width, height)
+		self.busy = BusyCard(view.look, self.body)
+		self.busy.show(tr("One moment…"))
+		view.tasks.run(work, self._done, self.frame)
 
 	def _done(self, result: Any, fault: Exception | None) -> None:
 		self.busy.hide()
@@ -22122,10 +22150,9 @@ class DoctorDialog(WorkDialog):
 
 	ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
-	def __init__(self, look: Look, backend: Program, tasks: Tasks):
-		title, words = tr("Not working? Check this computer"), tr("One moment…")
-		super().__init__(look, title, 620, 540, tasks, words, backend.doctor)
-		self.buttons([("Done", "primary")])
+	def __init__(self, view: Any, again: Act):
+		super().__init__(view, "Not working? Check this computer", 620, 540, view.backend.doctor)
+		self.buttons([("Check again", "plain", again), ("Done", "primary")])
 
 	def show(self, result: Diagnosis) -> None:
 		px = self.look.px
@@ -22167,7 +22194,7 @@ class InvitationDialog(Dialog):
 			self._others(ways[1:])
 		if shot.fingerprint:
 			self._pictures(fingerprint_pictures(shot.fingerprint))
-		self.buttons([("Done", "plain"), ("Copy the invitation", "primary", copy)])
+		self.buttons([("Done", "plain"), ("Copy", "primary", copy)])
 
 	def _large(self, facts: Sequence[tuple[str, str]]) -> None:
 		look, px = self.look, self.look.px
@@ -22207,10 +22234,9 @@ class InvitationDialog(Dialog):
 class GiveDialog(WorkDialog):
 	"""Where a browser finds this program, and the sum to compare."""
 
-	def __init__(self, look: Look, backend: Program, tasks: Tasks):
-		title = tr("Give this app to others")
-		super().__init__(look, title, 700, 400, tasks, tr("One moment…"), backend.give_app)
-		stop = partial(tasks.run, backend.keep_app)
+	def __init__(self, view: Any):
+		super().__init__(view, "Give this app to others", 700, 400, view.backend.give_app)
+		stop = partial(view.tasks.run, view.backend.keep_app)
 		self.buttons([("Stop offering it", "plain", stop), ("Done", "primary")])
 
 	def show(self, result: GivenApp) -> None:
@@ -22222,14 +22248,13 @@ class GiveDialog(WorkDialog):
 		sheet = self.sheet(size, below=12)
 		sheet.image(0, 0, ImageTk.PhotoImage(code, master=look.root))
 		sheet.text(left, px(18), result.url, 22, bold=True, room=self.width - px(54) - left)
-		sheet.text(
-			left, px(52), f"{result.name} · {size_words(result.size)} · {VERSION}", 13, colour=p.second
-		)
+		facts = f"{result.name} · {size_words(result.size)} · {VERSION}"
+		facts += f" · {tr('needs Python and uv')}" if result.name.endswith(".py") else ""
+		sheet.text(left, px(52), facts, 13, colour=p.second)
 		sheet.text(left, px(84), "SHA-256", 12, colour=p.third)
+		quads = re.findall("....", result.sha256)
 		for at in range(4):
-			line = result.sha256[16 * at : 16 * at + 16]
-			quads = "  ".join(line[n : n + 4] for n in range(0, 16, 4))
-			sheet.text(left, px(106 + 20 * at), quads, 14)
+			sheet.text(left, px(106 + 20 * at), "  ".join(quads[4 * at : 4 * at + 4]), 14)
 		words = tr("It is offered until you stop it or close the program.")
 		self.words(words, 12, p.third, below=10)
 
@@ -22280,25 +22305,22 @@ class ShareDialog(Dialog):
 	SECONDS = 1.0  # between two looks at the screens
 	FILES = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks,
-		share: Callable[[str, str], None], over: str = "",
-	):  # fmt: skip
-		super().__init__(look, tr("Share your screen"), 620)
+	def __init__(self, view: Any, share: Callable[[str, str], None], over: str = ""):
+		super().__init__(view.look, tr("Share your screen"), 620)
 		if over:  # whom this interrupts
 			self.words(over, 13, below=12)
-		self.parent, self.backend, self.tasks, self.share = parent, backend, tasks, share
+		self.view, self.share = view, share
 		self.chosen = ""
 		self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
 		self.trouble = "There is no screen here that can be shared."
-		px = look.px
+		px = self.look.px
 		self.step = (px(self.THUMB[0] + 34), px(self.THUMB[1] + 58))
 		self.go = self.buttons([
 			("A picture or video…", "plain", self._choose_file),
 			("Cancel", "plain"),
 			(tr("Take over" if over else "Share"), "primary", self._share),
 		])  # fmt: skip
-		self.cards = ListView(look, self.body)
+		self.cards = ListView(self.look, self.body)
 		self.cards.pack(fill="both", padx=(px(24), px(14)))
 		self._bind()
 		self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
@@ -22314,7 +22336,7 @@ class ShareDialog(Dialog):
 		canvas.bind("<FocusIn>", lambda _: self._draw())  # unlike other lists: nothing is chosen by itself
 
 	def _look_again(self) -> None:
-		self.tasks.run(self.backend.screens, self._looked, self.frame)
+		self.view.tasks.run(self.view.backend.screens, self._looked, self.frame)
 
 	def _looked(self, found: Any, fault: Exception | None) -> None:
 		self._later(round(self.SECONDS * 1000), self._look_again)
@@ -22375,7 +22397,7 @@ class ShareDialog(Dialog):
 
 	def _choose_file(self) -> None:
 		kinds = [(tr("Pictures and videos"), self.FILES), (tr("All files"), "*")]
-		if path := asked_path(self.parent, tr("A picture or video…"), filetypes=kinds):
+		if path := asked_path(self.view.frame, tr("A picture or video…"), filetypes=kinds):
 			self.share(path, Path(path).name)
 
 
@@ -22504,20 +22526,14 @@ class SettingsDialog(Dialog):
 		("audio", "Audio", "mic"),
 		("video", "Video", "camera"),
 		("look", "Appearance", "eye"),
+		("language", "Language", "globe"),
 		("keys", "Shortcuts", "keyboard"),
 	)
 
-	def __init__(
-		self,
-		look: Look,
-		backend: Program,
-		tasks: Tasks,
-		preview: PreviewCard | CallPreview,
-		restyle: Callable[[str], None],
-		page: str = "audio",
-	):
-		super().__init__(look, "", 820, 560)
-		self.backend, self.preview, self.restyle = backend, preview, restyle
+	def __init__(self, view: Any, preview: PreviewCard | CallPreview, page: str):
+		super().__init__(view.look, "", 820, 560)
+		self.backend: Program = view.backend
+		self.preview, self.restyle, look = preview, view.restyle, self.look
 		px, p = look.px, look.palette
 		self.found: Mapping[str, Sequence[tuple[str, str]]] = {}
 		self.meters: list[Meter] = []  # as heard, as sent
@@ -22536,7 +22552,7 @@ class SettingsDialog(Dialog):
 		done.pack(side="bottom", padx=px(12), pady=px(20))
 		self.page = look.frame(self.body, p.panel)
 		self.page.pack(side="left", fill="both", expand=True, padx=px(28), pady=px(22))
-		tasks.run(backend.list_devices, self._devices, self.frame)
+		view.tasks.run(self.backend.list_devices, self._devices, self.frame)
 		self.choose(page)
 		self._tick()
 
@@ -22558,7 +22574,7 @@ class SettingsDialog(Dialog):
 		for key, tab in self.tabs.items():
 			tab.show(kind="plain" if key == name else "ghost")
 		self.preview.run(camera=name == "video", mic=name == "audio")
-		{"audio": self._audio, "video": self._video, "look": self._appearance, "keys": self._keys}[name]()
+		getattr(self, f"_{name}")()
 
 	def _words(self, text: str) -> None:
 		label = self.look.label(self.page, tr(text), 12, colour=self.look.palette.second)
@@ -22567,8 +22583,7 @@ class SettingsDialog(Dialog):
 	def _device(self, what: str, parent: tk.Misc) -> Choice:
 		found = self.found.get(what) or [("default", "Default device")]
 		options = [(spec, tr(words)) for spec, words in found]
-		value, chosen = self.backend.setting(what), partial(self._set, what)
-		return Choice(self.look, parent, options, value, chosen)
+		return Choice(self.look, parent, options, self.backend.setting(what), partial(self._set, what))
 
 	def _audio(self) -> None:
 		look, px = self.look, self.look.px
@@ -22617,19 +22632,20 @@ class SettingsDialog(Dialog):
 
 	def _style(self, words: str, key: str, options: Sequence[tuple[str, str]], value: str) -> None:
 		self._words(words)
-		chosen = partial(self._restyled, key)
-		Choice(self.look, self.page, options, value, chosen).pack(fill="x")
+		Choice(self.look, self.page, options, value, partial(self._restyled, key)).pack(fill="x")
 
-	def _appearance(self) -> None:
+	def _look(self) -> None:
 		backend = self.backend
 		names = [("dark", tr("Dark")), ("light", tr("Light")), ("contrast", tr("High contrast"))]
 		self._style("Colours", "palette", names, backend.setting("palette"))
 		sizes = [(str(size), f"{size} %") for size in (100, 125, 150, 175, 200)]
 		self._style("Size of everything", "scale", sizes, backend.setting("scale"))
-		tongues = [("en", "English"), *((code, words) for code, words in LANGUAGES if offered(code))]
-		self._style("Language", "language", tongues, tr.language)
 		self._switch("Say aloud what happens", "spoken")
 		self._switch("Up to 49 people on a page", "many_tiles")
+
+	def _language(self) -> None:
+		tongues = [("en", "English"), *((code, words) for code, words in LANGUAGES if offered(code))]
+		self._style(" · ".join(words for _, words in tongues), "language", tongues, tr.language)
 
 	def _restyled(self, key: str, value: str) -> None:
 		self.backend.set_setting(key, value)
@@ -22664,7 +22680,7 @@ class SettingsDialog(Dialog):
 		if self.meters:
 			self.look.say(self.advice, tr("Headphones stop echo for everyone.") if leaks else "")
 		if self.tile is not None:
-			note = "" if picture is not None else tr("The camera is off")
+			note = "" if picture is not None else tr(self.backend.preview.failed.get("camera", ""))
 			looks = TileLook(name=tr("You"), mirror=mirrored(self.backend), note=note)
 			self.tile.show(looks)
 		self._later(100, self._tick)
@@ -22992,7 +23008,7 @@ class Actions:
 		else:
 			go = partial(self._share, over)
 			keep_private(view.look.root, True)
-			view.ask(ShareDialog(view.look, view.frame, view.backend, view.tasks, go, over))
+			view.ask(ShareDialog(view, go, over))
 
 	def _who_shares(self) -> str:
 		shot = self.view.shot
@@ -23073,10 +23089,10 @@ class Actions:
 		view.ask(InvitationDialog(view.look, view.shot, view.backend.ways_in(), self.copy_invitation))
 
 	def check(self) -> None:
-		self.view.ask(DoctorDialog(self.view.look, self.view.backend, self.view.tasks))
+		self.view.ask(DoctorDialog(self.view, self.check))
 
 	def give_app(self) -> None:
-		self.view.ask(GiveDialog(self.view.look, self.view.backend, self.view.tasks))
+		self.view.ask(GiveDialog(self.view))
 
 	def copy_invitation(self) -> None:
 		"""Address, code and PIN, ready to be pasted."""
@@ -23210,7 +23226,7 @@ class Actions:
 
 	def ask_remove(self, name: str) -> None:
 		"""Ask before removing somebody."""
-		go = "Remove", "danger", partial(self.view.act, "remove", who=name)
+		go = tr("Remove from the meeting…").rstrip("…"), "danger", partial(self.view.act, "remove", who=name)
 		self.view.confirm(tr("Remove {name}?", name=name), "", ("Cancel", "plain"), go, first="Cancel")
 
 	def ask_leave(self, closes: bool = False) -> None:
@@ -23337,7 +23353,9 @@ class MainAppView:
 
 	def tick(self) -> None:
 		"""One round of the render loop: events, snapshot, pictures."""
-		self._drain()
+		while not self.controller.gui_queue.empty():
+			self.needs_render = True
+			self.events.take(self.controller.gui_queue.get())
 		if not self.frame.winfo_exists():
 			return  # an event ended the meeting
 		shot = self.controller.snapshot()
@@ -23368,11 +23386,6 @@ class MainAppView:
 			self.stage.render()
 		self.reactions.step()
 		self.toasts.step()
-
-	def _drain(self) -> None:
-		while not self.controller.gui_queue.empty():
-			self.needs_render = True
-			self.events.take(self.controller.gui_queue.get())
 
 	def _show(self, shot: Snapshot) -> None:
 		self.side.show(shot, self.talk.on)
@@ -23585,8 +23598,7 @@ class MainAppView:
 
 	def settings(self, page: str = "audio") -> None:
 		"""Open the settings."""
-		preview = CallPreview(self.backend, self.controller)
-		self.ask(SettingsDialog(self.look, self.backend, self.tasks, preview, self.restyle, page))
+		self.ask(SettingsDialog(self, CallPreview(self.backend, self.controller), page))
 
 	def close(self) -> None:
 		"""Take the window apart."""
@@ -23836,10 +23848,10 @@ class WindowLoop:
 	def show_start(self, trouble: str) -> None:
 		"""Show the start window, with a reason why one is back."""
 		keep_private(self.root, False)
-		self._new_start().say(trouble)
+		self._new_start().say(trouble, self.look.palette.second)
 
 	def _new_start(self) -> StartView:
-		self.start = StartView(self.look, self.backend, self.tasks, self.begin, self.cancel, self.restyle)
+		self.start = StartView(self)
 		self.start.frame.pack(fill="both", expand=True)
 		return self.start
 

@@ -209,6 +209,7 @@ class FakePreview:
 
 	def __init__(self, calls: list[tuple[Any, ...]]) -> None:
 		self.calls = calls
+		self.failed: dict[str, str] = {}
 
 	def run(self, camera: bool, mic: bool) -> None:
 		self.calls.append(("preview", camera, mic))
@@ -243,6 +244,7 @@ class FakeBackend:
 			ad(), ad("m2", "Chess club", "Ms Brandt", address="192.168.1.33", people=6, pin=False),
 		]  # fmt: skip
 		self.known: cs.MeetingAd | None = None
+		self.been: set[str] = set()  # meetings that need no PIN any more
 		self.left_behind = ""
 		self.refusal: cs.Refused | None = None
 		self.calls: list[tuple[Any, ...]] = []
@@ -257,6 +259,9 @@ class FakeBackend:
 
 	def auto_join(self) -> cs.MeetingAd | None:
 		return self.known
+
+	def asks_pin(self, ad: cs.MeetingAd) -> bool:
+		return ad.pin and ad.meeting not in self.been
 
 	def join(
 		self,

@@ -236,7 +236,9 @@ def test_the_host_offers_it_and_stops(window: Driver, program: cs.Program) -> No
 	window.until(lambda: any("http://" in said for _, said in canvases(window)), "the address")
 	given = program.give_app()  # asked again, it is the same
 	said = next(said for _, said in canvases(window) if given.url in said)
-	assert given.sha256 in said.replace(" ", "")
+	assert given.url == f"http://{HOME}:{program._options.port + 3}", "beside the meeting's ports"
+	assert given.sha256 in said.replace(" ", "") and "needs Python and uv" in said
+	assert b"needs uv" in get(given.url)
 	assert hashlib.sha256(get(f"{given.url}/{given.name}")).hexdigest() == given.sha256
 	assert overlaps(window.root) == []
 	window.click(next(one for one, said in canvases(window) if said == "Stop offering it"))

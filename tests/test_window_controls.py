@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import tkinter as tk
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +85,90 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
 	driver.spot(start.list, "meeting:192.168.1.33")
 	driver.until(lambda: start.chosen and start.chosen.title == "Chess club", "another meeting is chosen")
 	assert not start.pin_area.winfo_ismapped()
+
+
+@pytest.mark.parametrize(
+	("what", "spec"), [("camera", "/no/such.mp4"), ("camera", "none"), ("mic", "/no.wav")]
+)
+def test_what_cannot_be_had_is_off_and_says_so(opened: Open, what: str, spec: str) -> None:
+	driver = opened(**{what: spec})
+	preview = driver.backend.preview = cs.Preview(driver.backend.setting)
+	with contextlib.closing(preview):
+		card = driver.start.preview
+		driver.spot(card, f"preview:{what}")
+		driver.until(lambda: preview.failed and not getattr(card, what), "the button is off again")
+		driver.until(lambda: card.own.painted[1], "the tile")
+		assert card.own.painted[1].look.note == preview.failed[what] != ""
+		driver.spot(card, f"preview:{what}")
+		driver.until(lambda: preview.failed and not getattr(card, what), "it is tried again")
+		driver.start.settings("video")
+		dialog = driver.start.dialog
+		if what == "camera":
+			driver.until(lambda: dialog.tile.painted[1] and dialog.tile.painted[1].look.note, "there, too")
+
+
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_who_was_in_is_not_asked_for_the_pin_unless_there_is_a_new_one(opened: Open, by: str) -> None:
+	driver = opened()
+	start, backend = driver.start, driver.backend
+	driver.until(start.pin_area.winfo_ismapped, "a PIN is asked for")
+	backend.been.add("m1")
+	backend.meetings[0] = ad(people=24)
+	driver.until(lambda: not start.pin_area.winfo_ismapped(), "it is not needed")
+	backend.refusal = cs.Refused("pin_required")
+	driver.click(start.join.canvas)
+	driver.until(start.pin_area.winfo_ismapped, "the PIN is asked for")
+	assert backend.calls[-1][4] == "" and start.trouble["text"] == "This meeting needs a PIN."
+	backend.refusal = None
+	driver.until(lambda: cs.has_focus(start.pin.canvas), "it has the keyboard")
+	driver.type("482913", *["Return"] * (by == "keyboard"))
+	if by == "mouse":
+		driver.click(start.join.canvas)
+	driver.until(lambda: driver.loop.view is not None, "in the meeting")
+	assert [one for one in backend.calls if one[0] == "join"][-1][4] == "482913"
+
+
+def test_what_has_ended_is_no_error(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet()
+	call.gui_queue.put({"event": "ended", "reason": "The host ended the meeting."})
+	driver.until(lambda: driver.loop.start is not None, "the start window")
+	label, look = driver.start.trouble, driver.start.look.palette
+	assert label["text"] == "The host ended the meeting." and str(label["fg"]) == look.second
+	driver.backend.meetings.clear()
+	driver.start.chosen = None
+	driver.click(driver.start.join.canvas)
+	assert label["text"] == "No meeting was found on this network." and str(label["fg"]) == look.bad_text
+
+
+def test_all_of_a_field_is_chosen_as_everywhere(opened: Open) -> None:
+	"""Tk's own Ctrl+A on Linux goes to the beginning of the line."""
+	driver = opened()
+	driver.click(driver.start.name.entry)
+	driver.type("xyz", "ctrl+a")
+	driver.type("Ben")
+	assert driver.start.name.value == "Ben"
+
+
+def test_a_list_ticks_what_holds_now(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+	driver = opened(palette="light")
+	driver.start.settings("look")
+	driver.until(lambda: driver.root.grab_current(), "the settings")
+	lists = [one for one in walk(driver.start.dialog.page) if isinstance(one, tk.Canvas)]  # type: ignore[union-attr]
+	shown: list[str] = []
+	menu = cs.Look.menu
+	monkeypatch.setattr(
+		cs.Look, "menu", lambda look, at, rows: shown.extend(row[0] for row in rows) or menu(look, at, rows)
+	)
+	driver.click(lists[0])
+	driver.key("Escape")
+	assert shown == ["Dark", "✓ Light", "High contrast"]
+
+
+def test_the_check_looks_again(opened: Open) -> None:
+	driver = opened()
+	driver.click(driver.start.check.canvas)
+	check_twice(driver, lambda: driver.start.dialog)
 
 
 def test_start_has_the_settings(opened: Open) -> None:
@@ -308,7 +394,7 @@ def test_every_button_of_the_top_bar(opened: Open) -> None:
 	driver.click(top.people.canvas)
 	assert view.attendees.frame.winfo_ismapped()
 	driver.click(top.pin.canvas)
-	press(driver, view.dialog.frame, "Copy the invitation")  # type: ignore[union-attr]
+	press(driver, view.dialog.frame, "Copy")  # type: ignore[union-attr]
 	copied = driver.root.clipboard_get()
 	assert all(part in copied for part in ("192.168.1.20", "0T4N", "482913"))
 	asked: list[bool] = []  # without a window manager the wish is all that can be seen
@@ -366,14 +452,23 @@ def test_a_host_never_seen_before_is_named_for_a_minute(
 	driver.until(lambda: not bar.winfo_ismapped(), "the minute is over")
 
 
+def check_twice(driver: Driver, dialog: Callable[[], Any]) -> None:
+	"""The doctor's dialog, open: what was mended is looked at again."""
+	first = dialog()
+	assert isinstance(first, cs.DoctorDialog)
+	driver.until(lambda: hasattr(first, "verdict"), "the verdict")
+	press(driver, first.frame, "Check again")
+	driver.until(lambda: dialog() is not first and hasattr(dialog(), "verdict"), "a new verdict")
+	assert not first.open and dialog().open
+
+
 def test_a_lost_connection_offers_the_check(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet()
 	call.change(link="reconnecting")
 	driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
 	press(driver, driver.view.notice.frame, "Not working? Check this computer")
-	assert isinstance(driver.view.dialog, cs.DoctorDialog)
-	driver.until(lambda: hasattr(driver.view.dialog, "verdict"), "the verdict")
+	check_twice(driver, lambda: driver.view.dialog)
 	driver.key("Escape")
 	driver.view.actions.leave()
 	assert last(call, "leave") and driver.loop.start is not None
@@ -401,10 +496,15 @@ def test_menus_of_a_tile(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet(host=True)
 	stage = driver.view.stage
-	over(driver, 3)
+	over(driver, 4)
 	driver.spot(stage, "hover:more")
 	driver.menu("Mute")
-	assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
+	assert last(call, "mute") == {"do": "mute", "who": "Priya Nair"}
+	offered = {
+		one.mic: {entry[0] for entry in stage.menu_for(one.id) if entry}
+		for one in call.snapshot().people[5:7]
+	}
+	assert offered[True] - offered[False] == {"Mute"}, "who is muted is not muted again"
 	call.change(rules=cs.Rules(["share"]))
 	driver.pump(0.1)
 	driver.click(stage.canvas, *over(driver, 3), button=3)
@@ -412,7 +512,7 @@ def test_menus_of_a_tile(opened: Open) -> None:
 	assert last(call, "permit") == {"do": "permit", "who": "Jonas Weber", "what": "share", "on": True}
 	driver.click(stage.canvas, *over(driver, 3), button=3)
 	driver.menu("Remove from the meeting…")
-	press(driver, driver.view.dialog.frame, "Remove")  # type: ignore[union-attr]
+	press(driver, driver.view.dialog.frame, "Remove from the meeting")  # type: ignore[union-attr]
 	assert last(call, "remove") == {"do": "remove", "who": "Jonas Weber"}
 
 
@@ -432,7 +532,7 @@ def test_a_menu_comes_as_the_system_asks_for_it(
 	call = driver.meet(host=True)
 	call.change(chat=(cs.ChatLine(1, "Jonas Weber", "Hello", 0.0),))
 	driver.until(lambda: len(driver.view.chat.list.rows) > 1, "the message")
-	driver.click(driver.view.stage.canvas, *over(driver, 3), button=button)
+	driver.click(driver.view.stage.canvas, *over(driver, 4), button=button)
 	driver.menu("Mute")
 	driver.click(driver.view.chat.list.canvas, 60, 80, button=button)
 	driver.menu("Copy")
@@ -735,9 +835,9 @@ def test_the_menu_of_an_attendee(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet(host=True)
 	driver.command("u")
-	driver.spot(driver.view.attendees.list, "more3")
+	driver.spot(driver.view.attendees.list, "more4")
 	driver.menu("Mute")
-	assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
+	assert last(call, "mute") == {"do": "mute", "who": "Priya Nair"}
 	driver.spot(driver.view.attendees.list, "more3")
 	driver.menu("Pin")
 	assert driver.view.stage.plan.pinned == 3
@@ -1289,11 +1389,13 @@ def test_every_control_of_the_settings(opened: Open) -> None:
 	press(driver, dialog.frame, "Appearance")
 	choose(1, "125 %")
 	assert driver.loop.look.px.scale == 1.25
-	driver.view.settings("look")
+	driver.view.settings("language")
 	driver.until(lambda: driver.root.grab_current(), "the settings again")
 	assert isinstance(driver.view.dialog, cs.SettingsDialog)
 	page = driver.view.dialog.page
-	choose(2, "Español")
+	labels = [str(one["text"]) for one in walk(page) if isinstance(one, tk.Label)]
+	assert any(line.startswith("English · Español") for line in labels), "whatever one reads"
+	choose(0, "Español")
 	assert driver.loop.view is not None and cs.tr.language == "es"
 
 

@@ -213,9 +213,7 @@ def test_the_window_closes_with_the_meeting_unless_that_goes_on(
 
 def file_dialogs(driver: Driver) -> dict[str, Callable[[], object]]:
 	actions = driver.view.actions
-	share = cs.ShareDialog(
-		driver.loop.look, driver.view.frame, driver.backend, driver.loop.tasks, actions._share
-	)
+	share = cs.ShareDialog(driver.view, actions._share)
 	share.close()
 	return {"upload": actions.upload, "save": actions.save_chat, "share": share._choose_file}
 

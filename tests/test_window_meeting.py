@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,43 @@ def test_a_member_joins_by_address_and_leaves(desk: Callable[..., Desk], meeting
 	driver.until(lambda: driver.root.grab_current(), "the question")
 	answered(driver, host, lambda: driver.key("Return"), "leave", name="Ana")
 	driver.until(lambda: driver.loop.start is not None, "the start window")
+
+
+def test_who_was_in_the_meeting_comes_back_without_its_pin(
+	desk: Callable[..., Desk], meeting: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""At a new start of the program by itself; a new PIN is asked for. The time is the lesson's."""
+	port, found = free_base(), cs.MeetingFinder.meetings  # no meeting of other tests
+	monkeypatch.setattr(
+		cs.MeetingFinder, "meetings", lambda self: [one for one in found(self) if one.port == port]
+	)
+	host = head(meeting, port)
+	first = desk("Ana", port)
+	until(first.driver, host, "joined")
+	began = time.monotonic()
+
+	def leave(driver: Driver) -> None:
+		driver.until(lambda: driver.loop.view and len(driver.view.shot.people) == 2, "the meeting", LONG)
+		assert began - 8 < driver.view.shot.since <= began, "the lesson's time"
+		driver.command("Escape")
+		driver.until(lambda: driver.root.grab_current(), "the question")
+		driver.pump(0.1)
+		answered(driver, host, lambda: driver.key("Return"), "leave", name="Ana")
+		driver.until(lambda: driver.loop.start, "the start window")
+
+	first.driver.start.join_at(f"127.0.0.1:{port}", "482913")
+	leave(first.driver)
+	first.close()
+	driver = desk("Ana", port, look=True).driver
+	leave(driver)
+	driver.until(lambda: driver.start.chosen, "the list", LONG)
+	driver.pump(0.1)
+	assert not driver.start.pin_area.winfo_ismapped()
+	answered(driver, host, lambda: host.send(do="new_pin"), "door")
+	driver.click(driver.start.join.canvas)
+	driver.until(lambda: driver.start.pin_area.winfo_ismapped(), "the new PIN is asked for", LONG)
+	driver.type(host.seen("door")[-1]["pin"], "Return")
+	driver.until(lambda: driver.loop.view, "the meeting", LONG)
 
 
 def test_speech_into_the_muted_microphone_is_noticed(desk: Callable[..., Desk]) -> None:

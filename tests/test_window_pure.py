@@ -92,8 +92,12 @@ def test_a_lesson_is_offered_once_whatever_the_look() -> None:
 		made.pin = SimpleNamespace(value="", set=lambda value: None)
 		made.trouble = type("Label", (dict,), {"configure": dict.update})(text="")
 		made.preview = SimpleNamespace(mic=False, camera=False, run=lambda **_: None)
-		made.chosen, made._tried, made._typed_pin, made._offered = None, ("", 0, "", False), "", offered
-		made._picked, made.reason, made.look = False, "", SimpleNamespace(say=lambda *_: None)
+		made.chosen, made._tried, made._offered = None, ("", 0, "", False), offered
+		made._picked, made.reason, made.look = (
+			False,
+			"",
+			SimpleNamespace(say=lambda *_: None, palette=cs.DARK),
+		)
 		return made
 
 	after = start(False)

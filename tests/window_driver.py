@@ -250,7 +250,7 @@ def states(driver: Driver) -> Iterator[str]:
 		("settings", view.settings),
 		*(
 			(page, lambda page=page: view.dialog.choose(page))  # type: ignore[union-attr]
-			for page in ("video", "look", "keys", "audio")
+			for page in ("video", "look", "language", "keys", "audio")
 		),
 	]
 	for name, go in ways:

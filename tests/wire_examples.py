@@ -130,6 +130,7 @@ SERVER: dict[str, dict[str, Any]] = {
 		"largest_file": 1 << 31,
 		"epoch": 1,
 		"served_by": "Ms Lee",
+		"lasted": 12.5,
 		"host_key": TOKEN,
 		"record": SIGNED,
 		"pin": "123456",
