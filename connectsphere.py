@@ -10833,7 +10833,7 @@ SILENT_SECONDS = 10.0
 # (datagrams a tick, seconds): where so many talk the mixer reads that often, for wake-ups cost most
 GATHER = ((40, 0.008), (5, 0.004))
 TELL_SILENCE, SILENCE_EVERY = 3, 16  # ticks: the first ones of it are told, and then each so many
-FEW_LISTENERS = 15  # are sent each block by itself, which comes 16 ms sooner
+FEW_LISTENERS = 15  # are sent each block by itself, and small pictures of the full rate: they come sooner
 ASLEEP_SECONDS = 0.5  # a mixer this late was suspended: what it missed is over
 RELAY_GATHER = 0.002
 TOGETHER = 0.4  # of its period a small picture waits for others: a Wi-Fi joins what leaves at one stroke
@@ -11036,7 +11036,8 @@ class VideoRelay:
 			if not dropper.take(now):
 				continue
 			what = _Waiting(layer, fps, picture, peer.sent.place)
-			if layer <= SMALL_LAYER and fps < DEFAULT_FPS and not self._pacer.limited(receiver):
+			waits = fps < DEFAULT_FPS or len(self._peers) > FEW_LISTENERS
+			if layer <= SMALL_LAYER and waits and not self._pacer.limited(receiver):
 				other.gather(sender, what, now)
 				self._gathering.add(receiver)
 			else:
