@@ -23740,6 +23740,14 @@ def xft_dpi() -> float:
 	return dpi
 
 
+def window_dpi(root: tk.Tk) -> float:
+	"""Dots an inch where the window is: Tk says those of the first monitor on Windows, and 96 on X."""
+	if sys.platform == "win32":
+		with suppress(AttributeError):  # before Windows 10
+			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
+	return xft_dpi() if sys.platform == "linux" else root.winfo_fpixels("1i")
+
+
 def dark_title(root: tk.Tk, dark: bool) -> None:
 	"""A dark title bar on Windows 10 and later."""
 	if sys.platform == "win32":
@@ -23779,7 +23787,7 @@ class WindowLoop:
 		if sys.platform == "win32":
 			root.protocol("WM_SAVE_YOURSELF", self.stop)  # log-off and shutdown
 		root.bind("<Button-1>", self._unfocus, add="+")
-		self._find_room()
+		self._find_room(backend.setting("window"))
 		self._style()
 		signs: Any = [self.look.photo(draw_logo, n) for n in (16, 32, 48, 128)]
 		root.iconphoto(True, *signs)
@@ -23789,8 +23797,8 @@ class WindowLoop:
 		self.render_loop()
 		self._paste()
 
-	def _find_room(self) -> None:
-		root, was = self.root, re.findall(r"-?\d+", self.backend.setting("window"))
+	def _find_room(self, place: str) -> None:
+		root, was = self.root, re.findall(r"-?\d+", place)
 		self._was = [*map(int, was)] if len(was) == 4 else []
 		wide, tall, left, top = self._was or (1, 1, *root.winfo_pointerxy())
 		whole = (0, 0, root.winfo_screenwidth(), root.winfo_screenheight())
@@ -23806,7 +23814,6 @@ class WindowLoop:
 		size = np.minimum(wanted, self._room)
 		spare = self._room - size
 		left, top = np.clip(self._was[2:] or corner + spare // 2, corner, corner + spare)
-		root.minsize(*map(px, self.LEAST))
 		root.geometry(f"{size[0]}x{size[1]}+{left}+{top}")
 		if sys.platform != "linux" and (size < wanted).any():
 			root.state("zoomed")
@@ -23817,10 +23824,10 @@ class WindowLoop:
 		backend, root = self.backend, self.root
 		tr.language = backend.setting("language") or system_language()
 		palette = PALETTES.get(backend.setting("palette"), DARK)
-		linux = sys.platform == "linux"  # X says 96
-		system = max(1.0, (xft_dpi() if linux else root.winfo_fpixels("1i")) / 96)
-		wanted = system * float(backend.setting("scale")) / 100
+		self._dpi = window_dpi(root)
+		wanted = max(1.0, self._dpi / 96) * float(backend.setting("scale")) / 100
 		self.look = Look(root, self.painter, palette, min(wanted, *np.divide(self._room, self.LEAST)))
+		root.minsize(*map(self.look.px, self.LEAST))
 		root.configure(bg=palette.window)
 		dark_title(root, palette is not LIGHT)
 
@@ -23831,7 +23838,9 @@ class WindowLoop:
 	def restyle(self, page: str = "") -> None:
 		"""Build all anew in the colours, size and language now chosen, with that page of the settings."""
 		before = self.look
+		self._find_room(self.root.geometry())
 		self._style()
+		self.root.update_idletasks()  # it grows to what it must have
 		self.look.layers = before.layers
 		if self.view is not None:
 			self.view.rebuild(self.look)
@@ -23936,6 +23945,8 @@ class WindowLoop:
 
 	def _tick(self) -> None:
 		self.tasks.poll()
+		if sys.platform == "win32" and not self.look.layers and window_dpi(self.root) != self._dpi:
+			self.restyle()  # it is on another monitor; dialogs would not stay
 		if shown := self.view or self.start:
 			shown.tick()
 
