@@ -23770,7 +23770,7 @@ class WindowLoop:
 
 	FPS = 30
 	PASTE = 12  # ms between two looks at what was painted
-	LEAST = 780, 450  # logical pixels in which everything has room
+	LEAST = 780, 456  # logical pixels in which everything has room
 
 	def __init__(self, backend: Program, root: tk.Tk):
 		self.backend, self.root = backend, root

@@ -951,7 +951,7 @@ def test_the_zoom_and_the_settings_stay_in_another_look(opened: Open) -> None:
 	driver.until(lambda: "screen" not in driver.view.stage.tiles, "it ends")
 
 
-@pytest.mark.parametrize(("dpi", "scale"), [(144, 1.5), (192, 768 / 450 - 20 / 450)])
+@pytest.mark.parametrize(("dpi", "scale"), [(144, 1.5), (192, 1.6)])  # for 2 it has no room
 def test_on_a_monitor_of_another_density_it_has_another_scale(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, dpi: int, scale: float
 ) -> None:
@@ -981,12 +981,14 @@ def test_on_a_monitor_of_another_density_it_has_another_scale(
 	assert driver.loop.look.px.scale == 1 and driver.root.minsize() == cs.WindowLoop.LEAST
 
 
-def test_a_larger_interface_finds_room_in_a_small_window(opened: Open) -> None:
-	driver = opened("800x500")
-	driver.meet()
+@pytest.mark.parametrize("scale", ["125", "150", "175"])
+def test_a_larger_interface_finds_room_in_a_small_window(opened: Open, scale: str) -> None:
+	driver = opened("800x480")
+	driver.meet(host=True)
 	driver.view.settings("look")
-	driver.view.dialog._restyled("scale", "150")  # type: ignore[union-attr]
+	driver.view.dialog._restyled("scale", scale)  # type: ignore[union-attr]
 	driver.pump(0.3)
+	assert driver.root.winfo_width() == driver.loop.look.px(cs.WindowLoop.LEAST[0])
 	assert overlaps(driver.root) == []
 
 
