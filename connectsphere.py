@@ -18447,6 +18447,24 @@ def keyed(widget: AnyWidget) -> AnyWidget:
 	return widget
 
 
+def xft_dpi() -> float:
+	"""The desktop's setting, which Tk tells a program called Xft alone."""
+	import tkinter as tk
+
+	probe: Any = tk.Tk(className="xft")
+	dpi = float(probe.option_get("dpi", "dpi") or 96)
+	probe.destroy()
+	return dpi
+
+
+def window_dpi(root: tk.Tk) -> float:
+	"""Dots an inch where the window is: Tk says those of the first monitor on Windows, and 96 on X."""
+	if sys.platform == "win32":
+		with suppress(AttributeError):  # before Windows 10
+			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
+	return xft_dpi() if sys.platform == "linux" else root.winfo_fpixels("1i")
+
+
 class Look:
 	"""What every control draws with: palette, scale, fonts and pictures; makes the Tk objects."""
 
@@ -23728,24 +23746,6 @@ class Keys:
 	def _release(self, _: object) -> None:
 		if self.loop.view is not None:
 			self.loop.view.talk.release()
-
-
-def xft_dpi() -> float:
-	"""The desktop's setting, which Tk tells a program called Xft alone."""
-	import tkinter as tk
-
-	probe: Any = tk.Tk(className="xft")
-	dpi = float(probe.option_get("dpi", "dpi") or 96)
-	probe.destroy()
-	return dpi
-
-
-def window_dpi(root: tk.Tk) -> float:
-	"""Dots an inch where the window is: Tk says those of the first monitor on Windows, and 96 on X."""
-	if sys.platform == "win32":
-		with suppress(AttributeError):  # before Windows 10
-			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
-	return xft_dpi() if sys.platform == "linux" else root.winfo_fpixels("1i")
 
 
 def dark_title(root: tk.Tk, dark: bool) -> None:
