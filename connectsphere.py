@@ -17363,6 +17363,7 @@ Share|Compartir|Partager|साझा करें
 Stop share|Parar|Arrêter|रोकें
 Share your screen|Compartir tu pantalla|Partager votre écran|अपनी स्क्रीन साझा करें
 Raise hand|Mano|Main|हाथ उठाएँ
+Hand up or down|Levantar o bajar la mano|Lever ou baisser la main|हाथ ऊपर या नीचे
 Lower hand|Bajar mano|Baisser|हाथ नीचे
 React|Reaccionar|Réagir|प्रतिक्रिया
 Chat|Chat|Chat|चैट
@@ -17375,6 +17376,7 @@ Focus: one picture only|Foco: una sola imagen|Focus : une seule image|फ़ो�
 Connection to the host|Conexión con el anfitrión|Connexion à l'animateur|होस्ट से कनेक्शन
 Encrypted on this network|Cifrado en esta red|Chiffré sur ce réseau|इस नेटवर्क पर एन्क्रिप्टेड
 Host|Anfitrión|Animateur|होस्ट
+Host: {name}|Anfitrión: {name}|Animateur : {name}|होस्ट: {name}
 Good|Buena|Bonne|अच्छा
 Fair|Regular|Moyenne|ठीक
 Poor|Mala|Faible|कमज़ोर
@@ -20411,7 +20413,7 @@ COMMANDS: Mapping[str, Command] = {
 	"mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
 	"camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
 	"share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
-	"hand": Command("H", "Raise hand", "Raise hand", lambda v: v.actions.hand()),
+	"hand": Command("H", "Raise hand", "Hand up or down", lambda v: v.actions.hand()),
 	"react": Command("R", "React", "React", lambda v: v.actions.react(), icon="smile"),
 	"chat": Command("C", "Chat", "Chat", lambda v: v.flip_panel("messages")),
 	"users": Command("U", "Users", "Users", lambda v: v.flip_panel("attendees")),
@@ -20691,7 +20693,7 @@ class TopBar:
 			icon, said, on = words[name]
 			if on:
 				short = self._narrow and name != "timer"
-				said = "" if short else self.look.clip(said, self.look.font(13), 190)
+				said = "" if short else self.look.clip(said, self.look.font(13), self.look.px(190))
 				pill.say(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
 			if bool(on) != in_place(pill):
 				if on:
@@ -20706,7 +20708,7 @@ class TopBar:
 		seconds = max(0, int(now - shot.since)) if shot.since else 0
 		spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 		facts = [tr("Encrypted on this network"), address]
-		facts += [f"{tr('Host')}: {shot.teacher}"] if shot.host and not self._narrow else []
+		facts += [tr("Host: {name}", name=shot.teacher)] if shot.host else []
 		lines = (shot.title, "  ·  ".join([*facts, spent]))
 		if lines != self._lines:
 			self._lines = lines
@@ -20729,6 +20731,8 @@ class TopBar:
 		title, facts = self._lines
 		px, p = self.look.px, self.look.palette
 		room = self.title.extent[0]
+		while "  ·  " in facts and self.look.font(12).measure(facts) > room - px(20):
+			facts = facts.rpartition("  ·  ")[0]  # a piece of one says nothing
 		self.title.wipe()
 		self.title.text(0, px(20), title, 15, bold=True, room=room)
 		self.title.icon(0, px(41), "lock", 14, p.good, anchor="w")
@@ -21928,9 +21932,9 @@ class StartView:
 		def put(widget: tk.Misc, sticky: str = "ew", above: int = 0, below: int = 0) -> None:
 			widget.grid(row=next(rows), sticky=sticky, pady=(px(above), px(below)))  # type: ignore[attr-defined]
 
-		put(look.label(right, tr("Join a meeting"), 26, bold=True), "w")
+		put(look.label(right, tr("Join a meeting"), 26, bold=True), "w", below=4)
 		found = look.label(right, tr("Meetings found on this network"), 13, colour=p.second)
-		put(found, "w", 6, 10)
+		put(found, "w", 2, 10)
 		self.list = ListView(look, right, gutter=0)  # what comes takes room from it alone
 		put(self.list.canvas, "nsew")
 		right.rowconfigure(2, weight=1)
