@@ -18460,7 +18460,7 @@ def xft_dpi() -> float:
 
 
 def window_dpi(root: tk.Tk) -> float:
-	"""Dots an inch where the window is: Tk says those of the first monitor on Windows, and 96 on X."""
+	"""Dots an inch where the window is: on Windows Tk says the first one's, on X 96."""
 	if sys.platform == "win32":
 		with suppress(AttributeError):  # before Windows 10
 			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
@@ -20732,7 +20732,7 @@ class TopBar:
 		px, p = self.look.px, self.look.palette
 		room = self.title.extent[0]
 		while "  ·  " in facts and self.look.font(12).measure(facts) > room - px(20):
-			facts = facts.rpartition("  ·  ")[0]  # a piece of one says nothing
+			facts = facts.rpartition("  ·  ")[0]  # none in part
 		self.title.wipe()
 		self.title.text(0, px(20), title, 15, bold=True, room=room)
 		self.title.icon(0, px(41), "lock", 14, p.good, anchor="w")
@@ -23844,7 +23844,7 @@ class WindowLoop:
 		before = self.look
 		self._find_room(self.root.geometry())
 		self._style()
-		self.root.update_idletasks()  # it grows to what it must have
+		self.root.update_idletasks()  # it grows to LEAST
 		self.look.layers = before.layers
 		if self.view is not None:
 			self.view.rebuild(self.look)
@@ -23950,7 +23950,7 @@ class WindowLoop:
 	def _tick(self) -> None:
 		self.tasks.poll()
 		if sys.platform == "win32" and not self.look.layers and window_dpi(self.root) != self._dpi:
-			self.restyle()  # it is on another monitor; dialogs would not stay
+			self.restyle()  # on another monitor; dialogs would not stay
 		if shown := self.view or self.start:
 			shown.tick()
 
