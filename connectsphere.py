@@ -6486,6 +6486,7 @@ SETTINGS: Mapping[str, Any] = {
 	"names": {},  # of the class, by title
 	"told_mic": False,  # that the system will ask
 	"told_camera": False,
+	"told_host": "",  # the sentence
 }
 
 
@@ -10833,7 +10834,7 @@ SILENT_SECONDS = 10.0
 # (datagrams a tick, seconds): where so many talk the mixer reads that often, for wake-ups cost most
 GATHER = ((40, 0.008), (5, 0.004))
 TELL_SILENCE, SILENCE_EVERY = 3, 16  # ticks: the first ones of it are told, and then each so many
-FEW_LISTENERS = 15  # are sent each block by itself, and small pictures of the full rate: they come sooner
+FEW_LISTENERS = 15  # are sent each block by itself, which comes 16 ms sooner
 ASLEEP_SECONDS = 0.5  # a mixer this late was suspended: what it missed is over
 RELAY_GATHER = 0.002
 TOGETHER = 0.4  # of its period a small picture waits for others: a Wi-Fi joins what leaves at one stroke
@@ -11036,8 +11037,7 @@ class VideoRelay:
 			if not dropper.take(now):
 				continue
 			what = _Waiting(layer, fps, picture, peer.sent.place)
-			waits = fps < DEFAULT_FPS or len(self._peers) > FEW_LISTENERS
-			if layer <= SMALL_LAYER and waits and not self._pacer.limited(receiver):
+			if layer <= SMALL_LAYER and fps < DEFAULT_FPS and not self._pacer.limited(receiver):
 				other.gather(sender, what, now)
 				self._gathering.add(receiver)
 			else:
@@ -17363,7 +17363,6 @@ Share|Compartir|Partager|साझा करें
 Stop share|Parar|Arrêter|रोकें
 Share your screen|Compartir tu pantalla|Partager votre écran|अपनी स्क्रीन साझा करें
 Raise hand|Mano|Main|हाथ उठाएँ
-Hand up or down|Levantar o bajar la mano|Lever ou baisser la main|हाथ ऊपर या नीचे
 Lower hand|Bajar mano|Baisser|हाथ नीचे
 React|Reaccionar|Réagir|प्रतिक्रिया
 Chat|Chat|Chat|चैट
@@ -17376,7 +17375,6 @@ Focus: one picture only|Foco: una sola imagen|Focus : une seule image|फ़ो�
 Connection to the host|Conexión con el anfitrión|Connexion à l'animateur|होस्ट से कनेक्शन
 Encrypted on this network|Cifrado en esta red|Chiffré sur ce réseau|इस नेटवर्क पर एन्क्रिप्टेड
 Host|Anfitrión|Animateur|होस्ट
-Host: {name}|Anfitrión: {name}|Animateur : {name}|होस्ट: {name}
 Good|Buena|Bonne|अच्छा
 Fair|Regular|Moyenne|ठीक
 Poor|Mala|Faible|कमज़ोर
@@ -17431,7 +17429,6 @@ No microphone|Sin micrófono|Aucun micro|कोई माइक नहीं
 Nothing is chosen.|No se ha elegido nada.|Rien n'est choisi.|कुछ नहीं चुना गया।
 No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
 Test card|Carta de ajuste|Mire|परीक्षण चित्र
-Join a meeting|Unirse a una reunión|Rejoindre une réunion|मीटिंग में जुड़ें
 Not working? Check this computer|¿No funciona? Revisar este equipo|Un problème ? Vérifier cet ordinateur|काम नहीं कर रहा? इस कंप्यूटर को जाँचें
 Join|Unirse|Rejoindre|जुड़ें
 Your name|Tu nombre|Votre nom|आपका नाम
@@ -17443,10 +17440,9 @@ An address looks like 192.168.1.20, a code like 0T4N.|Una dirección es como 192
 This is not the computer you know|Este no es el equipo que conoces|Ce n'est pas l'ordinateur que vous connaissez|यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
 Ask the teacher before you go on.|Pregunta al profesor antes de seguir.|Demandez au professeur avant de continuer.|आगे बढ़ने से पहले शिक्षक से पूछें।
 Join anyway|Unirse igualmente|Rejoindre quand même|फिर भी जुड़ें
-Type an address or code|Escribir dirección o código|Adresse ou code|पता या कोड लिखें
+Type an address or code|Dirección o código|Adresse ou code|पता या कोड लिखें
 Host a meeting|Crear una reunión|Créer une réunion|मीटिंग होस्ट करें
 Title|Título|Titre|शीर्षक
-What is it about?|¿De qué trata?|De quoi s'agit-il ?|यह किस बारे में है?
 Ask for a PIN|Pedir un PIN|Demander un PIN|PIN माँगें
 {name}'s meeting|Reunión de {name}|Réunion de {name}|{name} की मीटिंग
 Check again|Comprobar de nuevo|Vérifier encore|फिर जाँचें
@@ -18449,24 +18445,6 @@ def keyed(widget: AnyWidget) -> AnyWidget:
 	return widget
 
 
-def xft_dpi() -> float:
-	"""The desktop's setting, which Tk tells a program called Xft alone."""
-	import tkinter as tk
-
-	probe: Any = tk.Tk(className="xft")
-	dpi = float(probe.option_get("dpi", "dpi") or 96)
-	probe.destroy()
-	return dpi
-
-
-def window_dpi(root: tk.Tk) -> float:
-	"""Dots an inch where the window is: on Windows Tk says the first one's, on X 96."""
-	if sys.platform == "win32":
-		with suppress(AttributeError):  # before Windows 10
-			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
-	return xft_dpi() if sys.platform == "linux" else root.winfo_fpixels("1i")
-
-
 class Look:
 	"""What every control draws with: palette, scale, fonts and pictures; makes the Tk objects."""
 
@@ -18969,7 +18947,7 @@ class Field(Painted):
 		self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", height: float = 44,
 		enter: Act | None = None,
 	):  # fmt: skip
-		super().__init__(look, parent, look.px(200), look.px(height))  # it fills what there is
+		super().__init__(look, parent, look.px(60), look.px(height))  # it fills what there is
 		p = look.palette
 		self.hint = hint
 		self.entry = keyed(tk.Entry(
@@ -19933,6 +19911,8 @@ class ScreenZoom:
 class HoverButtons:
 	"""The small buttons and facts over the tile under the mouse."""
 
+	SHORT = ("share", "Ask to show the screen"), ("chat", "Write in private")  # of a person's menu
+
 	def __init__(self, stage: Stage):
 		self.stage = stage
 		self.under: int | str | None = None
@@ -19945,14 +19925,17 @@ class HoverButtons:
 			return
 		x, y, wide, _ = stage.tiles[key].box
 		right = x + wide - px(10) - (px(42) if self._poor(key) else 0)
-		icons = [("pin", partial(stage.pin, key)), ("more", partial(self.menu, key))]
+		said = dict(filter(None, stage.menu_for(key)))
+		icons = [(icon, said[tr(words)]) for icon, words in self.SHORT if tr(words) in said]
+		icons += ("pin", partial(stage.pin, key)), ("more", partial(self.menu, key))
+		icons = icons[-max(2, (right - x) // px(36)) :]
 		if key == "screen":
 			zooms = (("minus", 1 / 1.25), ("focus", 0), ("plus", 1.25))
 			icons = [*((icon, partial(stage.zoom.by, factor)) for icon, factor in zooms), *icons[:1]]
 		pinned = stage.plan.pinned == key
 		words = tr("Unpin" if pinned else "Pin")
 		rooms = {icon: px(36) for icon, _ in icons}
-		if wide > px(230):
+		if wide > px(130 + 36 * len(icons)):
 			rooms["pin"] += look.font(12).measure(words) + px(4)
 		left = start = right - sum(rooms.values())
 		stage.box(left, y + px(10), right - left, px(32), 9, "#14181F", name="hover")
@@ -20021,7 +20004,7 @@ class Stage(Painted):
 		self.veiled = False
 		self.mirror = True  # the own picture, as people know it
 		self.best = False  # as good as a cable carries it
-		self.menu_for: Callable[[int], Sequence[Entry]] = lambda _: ()
+		self.menu_for: Callable[[int | str], Sequence[Entry]] = lambda _: ()
 		self.pages_changed: Act = lambda: None
 		self._last: int | str | None = None
 		self._in_sight = True
@@ -20413,12 +20396,16 @@ COMMANDS: Mapping[str, Command] = {
 	"mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
 	"camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
 	"share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
-	"hand": Command("H", "Raise hand", "Hand up or down", lambda v: v.actions.hand()),
+	"hand": Command("H", "Raise hand", "Raise hand", lambda v: v.actions.hand()),
 	"react": Command("R", "React", "React", lambda v: v.actions.react(), icon="smile"),
 	"chat": Command("C", "Chat", "Chat", lambda v: v.flip_panel("messages")),
 	"users": Command("U", "Users", "Users", lambda v: v.flip_panel("attendees")),
 	"host": Command("", "Class", "Class", lambda v: v.flip_class(), "side", "shield", True),
 	"mute_all": Command("", "Mute all", "", lambda v: v.actions.mute_all(), "quiet attendees", "mic", True),
+	"quiet": Command(
+		"Ctrl+Shift+M", "", "Only with the word",
+		lambda v: v.act("permit", what="mic", on="mic" in v.shot.rules.off), "", host=True,
+	),
 	"still": Hosts("Stop all cameras", Do("mute", who="all", what="camera"), "quiet"),
 	"stop": Hosts(
 		"Stop the shared screen", Do("take_over"), "quiet",
@@ -20459,8 +20446,12 @@ COMMANDS: Mapping[str, Command] = {
 		"Choose a computer", lambda v: v.show_panel("attendees"), "class",
 		when=lambda shot: shot.role == "host",
 	),
+	"upload": Command("Ctrl+O", "Send a file", "Send a file", lambda v: v.actions.upload(), ""),
 	"hand_in": Command("", "Hand in", "", lambda v: v.actions.upload("hand_in"), "bar"),
-	"write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
+	"write": Command(
+		"", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person",
+		whom=lambda shot, one: one.leads or shot.may("private"),
+	),
 	"louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
 	"softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
 	"unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
@@ -20693,7 +20684,7 @@ class TopBar:
 			icon, said, on = words[name]
 			if on:
 				short = self._narrow and name != "timer"
-				said = "" if short else self.look.clip(said, self.look.font(13), self.look.px(190))
+				said = "" if short else self.look.clip(said, self.look.font(13), 190)
 				pill.say(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
 			if bool(on) != in_place(pill):
 				if on:
@@ -20708,7 +20699,7 @@ class TopBar:
 		seconds = max(0, int(now - shot.since)) if shot.since else 0
 		spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 		facts = [tr("Encrypted on this network"), address]
-		facts += [tr("Host: {name}", name=shot.teacher)] if shot.host else []
+		facts += [f"{tr('Host')}: {shot.teacher}"] if shot.host and not self._narrow else []
 		lines = (shot.title, "  ·  ".join([*facts, spent]))
 		if lines != self._lines:
 			self._lines = lines
@@ -20731,8 +20722,6 @@ class TopBar:
 		title, facts = self._lines
 		px, p = self.look.px, self.look.palette
 		room = self.title.extent[0]
-		while "  ·  " in facts and self.look.font(12).measure(facts) > room - px(20):
-			facts = facts.rpartition("  ·  ")[0]  # none in part
 		self.title.wipe()
 		self.title.text(0, px(20), title, 15, bold=True, room=room)
 		self.title.icon(0, px(41), "lock", 14, p.good, anchor="w")
@@ -20942,8 +20931,9 @@ class Composer:
 			look, row, self.submit, "", "send", "primary", width=px(44), height=32, tip="Send", key="Enter"
 		)
 		go.pack(side="right")
-		for icon, tip, command in (("download", "Save the chat", save), ("clip", "Send a file", attach)):
-			button = Button(look, row, command, "", icon, "ghost", height=32, tip=tip)
+		files = ("download", "Save the chat", save, ""), ("clip", "Send a file", attach, "Ctrl+O")
+		for icon, tip, command, key in files:
+			button = Button(look, row, command, "", icon, "ghost", height=32, tip=tip, key=key)
 			button.pack(side="right", padx=(0, px(2)))
 		self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
 		self.smile.pack(side="right")
@@ -21836,8 +21826,8 @@ def switch_row(
 	values: tuple[Any, Any] = (False, True),
 ) -> tuple[tk.Frame, Switch]:
 	"""A line with a switch for the setting `key`, of two `values`; "" (nothing was chosen) is on."""
-	row = look.frame(parent, look.palette.panel)
-	look.label(row, words, 13).pack(side="left")
+	row = look.frame(parent, str(parent["bg"]))
+	look.label(row, words, 13).pack(side="left", padx=(0, look.px(6)))
 	shown = backend.setting(key) in (values[1], "")
 	return row, Switch(look, row, shown, lambda on: backend.set_setting(key, values[on])).pack(side="right")
 
@@ -21932,9 +21922,11 @@ class StartView:
 		def put(widget: tk.Misc, sticky: str = "ew", above: int = 0, below: int = 0) -> None:
 			widget.grid(row=next(rows), sticky=sticky, pady=(px(above), px(below)))  # type: ignore[attr-defined]
 
-		put(look.label(right, tr("Join a meeting"), 26, bold=True), "w", below=4)
+		put(look.label(right, tr("Join"), 24, bold=True), "w")
+		by_hand = tr("Type an address or code")
+		Button(look, right, self._ask_address, by_hand, kind="link", height=36).grid(row=0, sticky="e")
 		found = look.label(right, tr("Meetings found on this network"), 13, colour=p.second)
-		put(found, "w", 2, 10)
+		put(found, "w", 6, 10)
 		self.list = ListView(look, right, gutter=0)  # what comes takes room from it alone
 		put(self.list.canvas, "nsew")
 		right.rowconfigure(2, weight=1)
@@ -21961,9 +21953,13 @@ class StartView:
 		put(self.join.canvas, above=8, below=8)
 		foot = look.frame(right)
 		put(foot, above=8)
-		by_hand = tr("Type an address or code")
-		Button(look, foot, self._ask_address, by_hand, kind="link", height=36).pack(side="left")
-		Button(look, foot, self._ask_host, tr("Host a meeting"), height=36).pack(side="right")
+		title, hint = self.backend.setting("title"), tr("Title")
+		self.title = Field(look, foot, title, hint, 36, enter=self._host)
+		self.title.pack(side="left", fill="x", expand=True)
+		row, pin = switch_row(look, foot, "PIN", self.backend, "ask_pin")
+		pin.tip.words = "Ask for a PIN"
+		row.pack(side="left", padx=px(10))
+		Button(look, foot, self._host, tr("Host a meeting"), height=36).pack(side="left")
 
 	def tick(self) -> None:
 		"""List what is found now, run the preview."""
@@ -21986,14 +21982,15 @@ class StartView:
 			self._go(known.address, known.port, "")
 
 	def _occupied(self) -> bool:
-		renaming = self.name.value != self.backend.setting("name")
-		return bool(self.busy.words) or renaming or bool(self.pin.value) or grabbed(self.look.root)
+		kept = tuple(map(self.backend.setting, ("name", "title")))
+		typing = (self.name.value, self.title.value) != kept
+		return bool(self.busy.words) or typing or bool(self.pin.value) or grabbed(self.look.root)
 
 	def _offer_lesson(self, words: str) -> None:
 		if words:
 			self.dialog = ConfirmDialog(
 				self.look, tr("Host a meeting"), tr(words),
-				("End it and start anew", "plain", partial(self._ask_host, anew=True)),
+				("End it and start anew", "plain", partial(self._host, anew=True)),
 				("Back to my lesson", "primary", self._resume),
 			)  # fmt: skip
 
@@ -22075,8 +22072,9 @@ class StartView:
 		self.chosen = before.chosen
 		for name in ("_tried", "_offered", "_picked"):
 			setattr(self, name, getattr(before, name))
-		self.name.entry.delete(0, "end")
-		self.name.entry.insert(0, before.name.value)
+		for now, was in ((self.name, before.name), (self.title, before.title)):
+			now.entry.delete(0, "end")
+			now.entry.insert(0, was.value)
 		self.pin.set(before.pin.value)
 		self.say(before.reason)
 		self.preview.mic, self.preview.camera = before.preview.mic, before.preview.camera
@@ -22119,25 +22117,19 @@ class StartView:
 		if trouble:
 			form.first = pin.focus_set
 
-	def _ask_host(self, anew: bool = False) -> None:
-		look, backend = self.look, self.backend
-		go = partial(self._host, anew)
-		form = self.dialog = Form(look, words := tr("Host a meeting"), words, go)
-		form.caption("Title")
-		known, hint = backend.setting("title"), tr("What is it about?")
-		form.add(Field(look, form.body, known, hint, enter=form.enter))
-		row, pin = switch_row(look, form.body, tr("Ask for a PIN"), backend, "ask_pin")
-		row.pack(fill="x", padx=look.px(24), pady=(look.px(16), 0))
-		form.fields.append(pin)
-		if asks := system_asks("host"):
-			form.words(asks, above=16)
-
-	def _host(self, anew: bool, title: str, pin: bool) -> None:
-		self.backend.set_setting("title", title)
-		if name := self._named():
-			what = title or tr("{name}'s meeting", name=name)
-			host = partial(self.backend.host, name, what, "auto" if pin else "", anew=anew)
-			self.begin(host, "One moment…")
+	def _host(self, anew: bool = False) -> None:
+		backend, title, words = self.backend, self.title.value, tr("Host a meeting")
+		backend.set_setting("title", title)
+		if not (name := self._named()):
+			return
+		asks = system_asks("host")
+		if asks not in ("", backend.setting("told_host")):
+			backend.set_setting("told_host", asks)
+			go = words, "primary", partial(self._host, anew)
+			self.dialog = ConfirmDialog(self.look, words, asks, ("Cancel", "plain"), go)
+		else:
+			what, pin = title or tr("{name}'s meeting", name=name), "auto" * backend.setting("ask_pin")
+			self.begin(partial(backend.host, name, what, pin, anew=anew), "One moment…")
 
 	def close(self) -> None:
 		"""Stop the preview and close an open dialog, whose fields go with this window."""
@@ -22653,22 +22645,26 @@ class SettingsDialog(Dialog):
 		self._switch("Show me as in a mirror", "mirror")
 		self._switch("Best picture (by cable, not by Wi-Fi)", "best_picture")
 
-	def _style(self, words: str, key: str, options: Sequence[tuple[str, str]], value: str) -> None:
+	def _style(self, words: str, key: str, options: Sequence[tuple[str, str]]) -> None:
 		self._words(words)
-		Choice(self.look, self.page, options, value, partial(self._restyled, key)).pack(fill="x")
+		value = self.backend.setting(key) or tr.language
+		row = self.look.frame(self.page, self.look.palette.panel)
+		row.pack(fill="x")
+		for one, said in options:
+			kind, go = "primary" if one == value else "plain", partial(self._restyled, key, one)
+			Button(self.look, row, go, said, kind=kind).pack(side="left", padx=(0, self.look.px(8)))
 
 	def _look(self) -> None:
-		backend = self.backend
 		names = [("dark", tr("Dark")), ("light", tr("Light")), ("contrast", tr("High contrast"))]
-		self._style("Colours", "palette", names, backend.setting("palette"))
+		self._style("Colours", "palette", names)
 		sizes = [(str(size), f"{size} %") for size in (100, 125, 150, 175, 200)]
-		self._style("Size of everything", "scale", sizes, backend.setting("scale"))
+		self._style("Size of everything", "scale", sizes)
 		self._switch("Say aloud what happens", "spoken")
 		self._switch("Up to 49 people on a page", "many_tiles")
 
 	def _language(self) -> None:
 		tongues = [("en", "English"), *((code, words) for code, words in LANGUAGES if offered(code))]
-		self._style(" · ".join(words for _, words in tongues), "language", tongues, tr.language)
+		self._style("Language", "language", tongues)
 
 	def _restyled(self, key: str, value: str) -> None:
 		self.backend.set_setting(key, value)
@@ -22683,7 +22679,7 @@ class SettingsDialog(Dialog):
 				rows.append([one.keys, one.tip])
 			elif one.keys:
 				rows[-1][0] += f"  {one.keys}"
-		step = min(px(26), (look.root.winfo_height() - px(124)) // len(rows))
+		step = min(px(23), (look.root.winfo_height() - px(124)) // len(rows))
 		tall = min(px(24), step - px(2))
 		sheet = Painted(look, self.page, px(480), step * len(rows))
 		for at, (keys, words) in enumerate(rows):
@@ -23139,11 +23135,15 @@ class Actions:
 		name = safe_file_name(self.view.shot.title) + kind
 		return asked_path(self.view.frame, tr(title), save=True, initialfile=name, defaultextension=kind)
 
-	def upload(self, what: str = "upload") -> None:
-		"""Choose a file to offer, or to `hand_out` or to `hand_in`."""
-		view = self.view
-		if path := asked_path(view.frame, tr("Send a file")):
-			to = (view.chat.composer if view.reading() else view.files).target.value
+	def upload(self, what: str = "") -> None:
+		"""Choose a file to `upload`, `hand_out` or `hand_in`; beside a message, what suits who reads it."""
+		view, shot = self.view, self.view.shot
+		to = (view.chat.composer if view.reading() else view.files).target.value
+		late = shot.rules.collecting and shot.name not in shot.handed_in
+		what = what or ("upload" if to else "hand_out" if shot.leads else "hand_in" if late else "upload")
+		sheets = [one.path for one in shot.files if one.path and what == "hand_in"] or [""]
+		near = os.path.dirname(sheets[-1])
+		if path := asked_path(view.frame, tr(COMMANDS[what].words), initialdir=near):
 			view.act(what, path=path, **{"to": to} if to and what == "upload" else {})
 			view.show_panel("files")
 
@@ -23218,7 +23218,7 @@ class Actions:
 		else:
 			self.view.toasts.add("No files yet", "folder")
 
-	def about(self, key: int) -> list[Entry]:
+	def about(self, key: int | str) -> list[Entry]:
 		"""What can be done with a person, as menu entries."""
 		shot, entries = self.view.shot, list[Entry]()
 		one = shot.person(key)
@@ -23356,8 +23356,9 @@ class MainAppView:
 		menu = self.stage.hover.menu
 		self.attendees = AttendeesPanel(look, self.panel.frame, menu, self.act, self.run)
 		self.files = FilesPanel(
-			look, self.panel.frame, self.act, self.actions.upload, self.actions.show_folder, self.run
-		)
+			look, self.panel.frame, self.act, partial(self.actions.upload, "upload"),
+			self.actions.show_folder, self.run,
+		)  # fmt: skip
 		self.panel.pages = {
 			"messages": self.chat.frame, "attendees": self.attendees.frame, "files": self.files.frame
 		}  # fmt: skip
@@ -23752,6 +23753,16 @@ class Keys:
 			self.loop.view.talk.release()
 
 
+def xft_dpi() -> float:
+	"""The desktop's setting, which Tk tells a program called Xft alone."""
+	import tkinter as tk
+
+	probe: Any = tk.Tk(className="xft")
+	dpi = float(probe.option_get("dpi", "dpi") or 96)
+	probe.destroy()
+	return dpi
+
+
 def dark_title(root: tk.Tk, dark: bool) -> None:
 	"""A dark title bar on Windows 10 and later."""
 	if sys.platform == "win32":
@@ -23774,7 +23785,7 @@ class WindowLoop:
 
 	FPS = 30
 	PASTE = 12  # ms between two looks at what was painted
-	LEAST = 780, 456  # logical pixels in which everything has room
+	LEAST = 780, 450  # logical pixels in which everything has room
 
 	def __init__(self, backend: Program, root: tk.Tk):
 		self.backend, self.root = backend, root
@@ -23791,7 +23802,7 @@ class WindowLoop:
 		if sys.platform == "win32":
 			root.protocol("WM_SAVE_YOURSELF", self.stop)  # log-off and shutdown
 		root.bind("<Button-1>", self._unfocus, add="+")
-		self._find_room(backend.setting("window"))
+		self._find_room()
 		self._style()
 		signs: Any = [self.look.photo(draw_logo, n) for n in (16, 32, 48, 128)]
 		root.iconphoto(True, *signs)
@@ -23801,8 +23812,8 @@ class WindowLoop:
 		self.render_loop()
 		self._paste()
 
-	def _find_room(self, place: str) -> None:
-		root, was = self.root, re.findall(r"-?\d+", place)
+	def _find_room(self) -> None:
+		root, was = self.root, re.findall(r"-?\d+", self.backend.setting("window"))
 		self._was = [*map(int, was)] if len(was) == 4 else []
 		wide, tall, left, top = self._was or (1, 1, *root.winfo_pointerxy())
 		whole = (0, 0, root.winfo_screenwidth(), root.winfo_screenheight())
@@ -23818,6 +23829,7 @@ class WindowLoop:
 		size = np.minimum(wanted, self._room)
 		spare = self._room - size
 		left, top = np.clip(self._was[2:] or corner + spare // 2, corner, corner + spare)
+		root.minsize(*map(px, self.LEAST))
 		root.geometry(f"{size[0]}x{size[1]}+{left}+{top}")
 		if sys.platform != "linux" and (size < wanted).any():
 			root.state("zoomed")
@@ -23828,10 +23840,10 @@ class WindowLoop:
 		backend, root = self.backend, self.root
 		tr.language = backend.setting("language") or system_language()
 		palette = PALETTES.get(backend.setting("palette"), DARK)
-		self._dpi = window_dpi(root)
-		wanted = max(1.0, self._dpi / 96) * float(backend.setting("scale")) / 100
+		linux = sys.platform == "linux"  # X says 96
+		system = max(1.0, (xft_dpi() if linux else root.winfo_fpixels("1i")) / 96)
+		wanted = system * float(backend.setting("scale")) / 100
 		self.look = Look(root, self.painter, palette, min(wanted, *np.divide(self._room, self.LEAST)))
-		root.minsize(*map(self.look.px, self.LEAST))
 		root.configure(bg=palette.window)
 		dark_title(root, palette is not LIGHT)
 
@@ -23842,9 +23854,7 @@ class WindowLoop:
 	def restyle(self, page: str = "") -> None:
 		"""Build all anew in the colours, size and language now chosen, with that page of the settings."""
 		before = self.look
-		self._find_room(self.root.geometry())
 		self._style()
-		self.root.update_idletasks()  # it grows to LEAST
 		self.look.layers = before.layers
 		if self.view is not None:
 			self.view.rebuild(self.look)
@@ -23949,8 +23959,6 @@ class WindowLoop:
 
 	def _tick(self) -> None:
 		self.tasks.poll()
-		if sys.platform == "win32" and not self.look.layers and window_dpi(self.root) != self._dpi:
-			self.restyle()  # on another monitor; dialogs would not stay
 		if shown := self.view or self.start:
 			shown.tick()
 

@@ -124,9 +124,12 @@ def test_another_look_leaves_the_joining_as_it_is(door: Door) -> None:
 	for where in PLACES:
 		with door.held(where):
 			driver.start.pin.set("12")
+			driver.start.title.entry.insert(0, "8")
+			title = driver.start.title.value
 			before = driver.start
 			driver.loop.restyle()
 			assert driver.start is not before and driver.start.pin.value == "12"
+			assert driver.start.title.value == title
 			driver.until(lambda: busy(driver), "the new window says what goes on, too")
 			driver.start.join_at(f"127.0.0.1:{door.port}", "")  # nothing: it is under way
 		driver.until(lambda: driver.loop.view is not None, "the result comes to the new window")

@@ -88,7 +88,7 @@ def test_a_lesson_is_offered_once_whatever_the_look() -> None:
 	def start(offered: bool) -> Any:
 		made: Any = object.__new__(cs.StartView)
 		entry = SimpleNamespace(delete=lambda *_: None, insert=lambda *_: None)
-		made.name = SimpleNamespace(entry=entry, value="Ana")
+		made.name = made.title = SimpleNamespace(entry=entry, value="Ana")
 		made.pin = SimpleNamespace(value="", set=lambda value: None)
 		made.trouble = type("Label", (dict,), {"configure": dict.update})(text="")
 		made.preview = SimpleNamespace(mic=False, camera=False, run=lambda **_: None)

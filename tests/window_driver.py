@@ -223,7 +223,7 @@ def overlaps(root: tk.Misc) -> list[str]:
 def states(driver: Driver) -> Iterator[str]:
 	"""Go through the states of the window that show different controls; the name of each."""
 	driver.until(lambda: driver.start.list.rows, "the list")
-	for ask in (lambda: None, driver.start._ask_address, driver.start._ask_host, driver.start.settings):
+	for ask in (lambda: None, driver.start._ask_address, driver.start.settings):
 		ask()
 		driver.pump(0.12)
 		yield ask.__name__
