@@ -21,7 +21,7 @@ from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
 from meetings import QUIET_MACHINE
 from screens import xvfb
-from workers import KINDS, apart, turn
+from workers import KINDS, Turns, apart
 
 import connectsphere as cs
 
@@ -31,6 +31,8 @@ except ImportError:
 	tkinter = None  # type: ignore[assignment]
 
 TkErrors = list[BaseException]
+TURNS = Turns()
+HEAVY = {"meeting", "screen"}  # fixtures: programs of their own, or a window
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,15 +52,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def kind(item: pytest.Item) -> str:
-	"""Which tests may run beside it: see `turn`."""
+	"""Which tests may run beside it: see `Turns`."""
 	marked = next((name for name in KINDS if item.get_closest_marker(name)), "other")
 	return "alone" if marked == "calm" and QUIET_MACHINE else marked
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-	"""The longest first, then the others, then those that need a calm machine; workers take them in order."""
-	items.sort(key=lambda item: (KINDS.index(kind(item)), item.get_closest_marker("long") is None))
+	"""The longest first, then what starts programs, then the others, so that all workers come to the end
+	together; then those that need a calm machine. Workers take them in order."""
+
+	def place(item: pytest.Item) -> tuple[int, bool, bool]:
+		light = HEAVY.isdisjoint(getattr(item, "fixturenames", ()))
+		return KINDS.index(kind(item)), item.get_closest_marker("long") is None, light
+
+	items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:
@@ -74,14 +82,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 	shares a meeting that costs more than most of its tests."""
 	from xdist.scheduler import LoadGroupScheduling
 
+	class OneAhead(LoadGroupScheduling):
+		"""What waits for a worker that is long at one, nobody else takes: one test, not two."""
+
+		def _reschedule(self, node: Any) -> None:
+			if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
+				super()._reschedule(node)
+
 	config.option.loadscopereorder = False
-	return LoadGroupScheduling(config, log)
+	return OneAhead(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 	"""Those of one kind run side by side, `alone` ones by themselves."""
-	with turn(kind(item)):
+	with TURNS.turn(kind(item)):
 		yield
 
 

@@ -203,6 +203,7 @@ def pong(one: Member) -> float:
 	return time.monotonic() - begun
 
 
+@pytest.mark.long
 @pytest.mark.calm
 @pytest.mark.parametrize(
 	("pin", "attacks"),

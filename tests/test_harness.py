@@ -17,6 +17,7 @@ import pytest
 from headless import Headless, free_base
 from lan import Lan
 from leaks import Watch, children
+from workers import PLACES, QUEUE, ROOMS, Turns
 
 import connectsphere as cs
 
@@ -173,6 +174,43 @@ def test_no_fixture_of_a_whole_run_changes_the_environment() -> None:
 				lasts = re.search(r"\.setenv\(|environ\[[^]]*\] = |environ\.update", ast.unparse(node))
 				found += [f"{path.name}: {node.name}"] * bool(lasts)
 	assert found == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workers lock nothing there")
+def test_workers_end_one_kind_of_tests_before_the_next_begins(tmp_path: Path) -> None:
+	"""One that comes to a calm test early waits for all others', and nobody for it."""
+	for name in ("workers", QUEUE, *ROOMS, *PLACES):
+		(tmp_path / f"{name}.py").touch()
+	now: list[str] = []
+	beside: list[tuple[str, ...]] = []
+
+	def work(tests: str) -> None:
+		turns = Turns(tmp_path)
+		for kind in tests.split():
+			with turns.turn(kind):
+				now.append(kind)
+				beside.append(tuple(sorted(now)))
+				time.sleep(0.1)
+				now.remove(kind)
+			time.sleep(0.05)
+
+	lists = [
+		"calm alone",
+		"other other calm calm",
+		"other other other other calm",
+		*["other calm"] * 3,
+		"alone",
+	]
+	workers = [threading.Thread(target=work, args=(tests,)) for tests in lists]
+	for worker in workers:
+		worker.start()
+	for worker in workers:
+		worker.join()
+	assert all(len(set(kinds)) == 1 for kinds in beside), "of one kind only"
+	kinds = [kinds[0] for kinds in beside]
+	assert kinds == [*["other"] * 9, *["calm"] * 7, *["alone"] * 2]
+	assert 2 <= max(map(len, beside[9:16])) <= len(PLACES), "so many calm ones at once"
+	assert max(map(len, beside[16:])) == 1
 
 
 @pytest.mark.xdist_group("language")

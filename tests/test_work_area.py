@@ -22,7 +22,10 @@ import connectsphere as cs
 
 TOOLS = ("Xvfb", "openbox", "xprop", "xrandr", "xdotool")
 LACKING = [tool for tool in TOOLS if shutil.which(tool) is None]
-pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}")
+pytestmark = [
+	pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}"),
+	pytest.mark.long,
+]
 
 Box = list[int]
 
@@ -74,7 +77,6 @@ def inside(box: Box, area: Box) -> bool:
 	)
 
 
-@pytest.mark.long
 def test_it_comes_back_where_it_was_as_far_as_there_is_room(tmp_path: Path) -> None:
 	with desktop("1366x768") as display:
 		with placed(display, "stay", "{}") as window:

@@ -7,18 +7,17 @@ import ctypes
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 KINDS = ("other", "calm", "alone")  # of tests, in the order in which they run
-AT_ONCE = 4  # calm ones, however many workers there are
+ROOMS = ("leaks", "waiting", "lan")  # a file for each
+PLACES = ("meetings", "headless", "screens", "sound")  # of calm ones: so many run at once
+QUEUE = "fake_call"  # of those who wait for one of these
 HERE = Path(__file__).parent
-# what is locked, and nothing else to it
-GATE, ROOMS = (
-	Path(__file__),
-	{kind: HERE / f"{name}.py" for kind, name in zip(KINDS, ("leaks", "waiting", "lan"), strict=True)},
-)
+MOMENT = 0.05  # seconds between two looks
 
 
 def apart() -> None:
@@ -36,32 +35,68 @@ def outside() -> list[str]:
 	return []
 
 
-def place() -> Path:
-	"""What those of the workers lock that share a place among the calm ones."""
-	worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-	return HERE / ("meetings.py", "headless.py", "screens.py", "sound.py")[worker % AT_ONCE]
+class Turns:
+	"""Who runs beside whom, as one worker sees it: it locks files of `folder`, and does nothing to them."""
+
+	def __init__(self, folder: Path = HERE) -> None:
+		self._gate = folder / "workers.py"
+		self._rooms = {kind: folder / f"{name}.py" for kind, name in zip(KINDS, ROOMS, strict=True)}
+		self._places = [folder / f"{name}.py" for name in PLACES]
+		self._queue = folder / f"{QUEUE}.py"
+		self._last = KINDS[0]
+
+	@contextlib.contextmanager
+	def turn(self, kind: str) -> Iterator[None]:
+		"""Hold a place: those of one kind run side by side, an `alone` one by itself.
+
+		Who comes to the first of a later kind lets all others end what they have of earlier ones. Nobody runs
+		between two tests of theirs: it begins when that has lasted.
+		"""
+		with contextlib.ExitStack() as held:
+			with contextlib.ExitStack() as queue:
+				if kind == "calm":  # else who comes back from a test is quicker than who looks now and then
+					locked(self._queue, queue, wait=True)
+				self._wait(kind, held)
+			self._last = kind
+			yield
+
+	def _wait(self, kind: str, held: contextlib.ExitStack) -> None:
+		"""Look until there is a place; it is kept until `held` ends."""
+		steps = KINDS.index(kind) - KINDS.index(self._last)
+		looks, needed = 0, 1 if self._begun(kind) else max(1, 10 * steps)  # the calm before the `alone`
+		while True:
+			looks = looks + 1 if self._enter(kind, held) else 0
+			if looks == needed:
+				return
+			held.close()
+			time.sleep(MOMENT)
+
+	def _begun(self, kind: str) -> bool:
+		"""Whether calm ones run now, and this is another."""
+		with contextlib.ExitStack() as seen:
+			locked(self._gate, seen, wait=True)  # who looks locks rooms for a moment
+			return kind == "calm" and not locked(self._rooms[kind], seen)
+
+	def _enter(self, kind: str, held: contextlib.ExitStack) -> bool:
+		"""Whether nobody of another kind runs, and there is a place: it is kept until `held` ends."""
+		with contextlib.ExitStack() as seen:
+			locked(self._gate, seen, wait=True)
+			return (
+				all(locked(room, seen) for other, room in self._rooms.items() if other != kind)
+				and locked(self._rooms[kind], held, shared=kind != "alone")
+				and (kind != "calm" or any(locked(place, held) for place in self._places))
+			)
 
 
-@contextlib.contextmanager
-def turn(kind: str) -> Iterator[None]:
-	"""Hold a place among the workers: those of one kind run side by side, an `alone` one by itself.
-
-	Who waits until those of another kind have ended is not overtaken.
-	"""
+def locked(path: Path, until: contextlib.ExitStack, *, shared: bool = False, wait: bool = False) -> bool:
+	"""Whether this file could be locked; it is until the end of `until`."""
 	if sys.platform == "win32":
-		yield
-		return
+		return True
 	import fcntl
 
-	with contextlib.ExitStack() as stack:
-		gate, *opened = (stack.enter_context(path.open()) for path in (GATE, *ROOMS.values()))
-		rooms = dict(zip(ROOMS, opened, strict=True))
-		fcntl.flock(gate, fcntl.LOCK_EX)
-		for other in set(rooms) - {kind}:
-			fcntl.flock(rooms[other], fcntl.LOCK_EX)  # when it is empty
-			fcntl.flock(rooms[other], fcntl.LOCK_UN)
-		fcntl.flock(rooms[kind], fcntl.LOCK_EX if kind == "alone" else fcntl.LOCK_SH)
-		fcntl.flock(gate, fcntl.LOCK_UN)
-		if kind == "calm":
-			fcntl.flock(stack.enter_context(place().open()), fcntl.LOCK_EX)
-		yield
+	try:
+		how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+		fcntl.flock(until.enter_context(path.open()), how)
+	except BlockingIOError:
+		return False
+	return True
