@@ -46,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 	config.addinivalue_line("markers", "calm: its bounds are of time; beside it only its like run")
 	config.addinivalue_line("markers", "alone: its bounds need the whole machine")
 	os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every process of a test would compile the program anew
+	# numpy's own threads, which the program has none of, spin for a while in each process at its start
+	os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 	adopt_orphans()
 	if hasattr(config, "workerinput"):
 		apart()
