@@ -21,7 +21,7 @@ from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
 from meetings import QUIET_MACHINE
 from screens import xvfb
-from workers import KINDS, Turns, apart
+from workers import KINDS, Turns, apart, compiled
 
 import connectsphere as cs
 
@@ -49,8 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
 	# numpy's own threads, which the program has none of, spin for a while in each process at its start
 	os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 	adopt_orphans()
-	if hasattr(config, "workerinput"):
+	if worker := getattr(config, "workerinput", None):
 		apart()
+		if not config.option.file_or_dir:
+			compiled(int(worker["workerid"].removeprefix("gw")), worker["workercount"])
 
 
 def kind(item: pytest.Item) -> str:
