@@ -16772,7 +16772,7 @@ class Preview:
 		self._mic = MicrophoneSender(self._options, lambda *_: None, self._tell, lambda: 0, VoiceProcessor())
 		self._devices: dict[str, DeviceThread] = {"camera": self._camera, "mic": self._mic}
 		self._wanted = {"camera": False, "mic": False}
-		self.failed: dict[str, str] = {}  # why, until it is wanted again
+		self.failed: dict[str, str] = {}  # why, until wanted again
 
 	@property
 	def picture(self) -> Shown:
@@ -19790,6 +19790,7 @@ class Plan:
 		self.size = (0, 0)
 		self.shot = Snapshot()
 		self.many = False  # small tiles, for a whole class
+		self.alone = False  # nobody beside what is large
 		self.lost: tuple[Person, ...] = ()  # they keep their places
 		self._places: dict[str, int] = {}  # by name
 		self._speaker = 0
@@ -19838,14 +19839,9 @@ class Plan:
 		width, height = self.size[0] - 2 * px(16), self.size[1] - 2 * px(16)
 		order: list[int | str] = [one.id for one in self.people()]
 		main = self.large = self._main(order)
-		if main is not None and main in order:
-			order.remove(main)
-		room = (
-			self.per_page()
-			if main is None
-			else (self.layout != "focus") * max(1, min(8, self.size[0] // self.px(172)))
-		)
-		order = self._paged(order, room)
+		order = [key for key in order if key != main]
+		beside = 0 if self.alone or self.layout == "focus" else max(1, min(8, self.size[0] // px(172)))
+		order = self._paged(order, self.per_page() if main is None else beside)
 		keys = order if main is None else [main, *order]
 		if main is not None:
 			boxes = stage_boxes(len(keys), width, height, gap, min(px(112), height // 4))
@@ -21705,10 +21701,8 @@ class PreviewCard(Painted):
 			if getattr(self, what):
 				self.flip(what)
 		if in_sight(self.canvas):
-			name, mirror = self.name(), mirrored(self.backend)
-			looks = TileLook(
-				name, plain(name), muted=not self.mic, mirror=mirror, note=" ".join(map(tr, failed.values()))
-			)
+			name, note = self.name(), " ".join(map(tr, failed.values()))
+			looks = TileLook(name, plain(name), muted=not self.mic, mirror=mirrored(self.backend), note=note)
 			self.own.show(looks, self.camera)
 
 	def close(self) -> None:
@@ -22069,8 +22063,7 @@ class StartView:
 
 	def resume(self, before: StartView) -> None:
 		"""Go on where a window in another look stood."""
-		self.chosen = before.chosen
-		for name in ("_tried", "_offered", "_picked"):
+		for name in ("chosen", "_tried", "_offered", "_picked"):
 			setattr(self, name, getattr(before, name))
 		for now, was in ((self.name, before.name), (self.title, before.title)):
 			now.entry.delete(0, "end")
@@ -22255,16 +22248,17 @@ class GiveDialog(WorkDialog):
 		self.buttons([("Stop offering it", "plain", stop), ("Done", "primary")])
 
 	def show(self, result: GivenApp) -> None:
-		look, px, p = self.look, self.look.px, self.look.palette
+		px, p = self.look.px, self.look.palette
 		words = tr("Who has no ConnectSphere yet opens this address in a browser, or photographs the code:")
 		self.words(words, 13, below=10)
 		size, left = px(180), px(208)
 		code = Image.fromarray(result.qr[..., ::-1]).resize((size, size), 0)
 		sheet = self.sheet(size, below=12)
-		sheet.image(0, 0, ImageTk.PhotoImage(code, master=look.root))
+		sheet.image(0, 0, ImageTk.PhotoImage(code, master=self.look.root))
 		sheet.text(left, px(18), result.url, 22, bold=True, room=self.width - px(54) - left)
 		facts = f"{result.name} · {size_words(result.size)} · {VERSION}"
-		facts += f" · {tr('needs Python and uv')}" if result.name.endswith(".py") else ""
+		if result.name.endswith(".py"):
+			facts += f" · {tr('needs Python and uv')}"
 		sheet.text(left, px(52), facts, 13, colour=p.second)
 		sheet.text(left, px(84), "SHA-256", 12, colour=p.third)
 		quads = re.findall("....", result.sha256)
@@ -23370,8 +23364,8 @@ class MainAppView:
 		frame.bind("<Configure>", lambda event: self._fit(event.width))
 
 	def _fit(self, width: int) -> None:
-		room = 348 if width > self.look.px(1180) else 320
-		self.panel.frame.configure(width=self.look.px(room))
+		px = self.look.px
+		self.panel.frame.configure(width=px(348 if width > px(1180) else 320))
 
 	# every tick
 
@@ -23579,7 +23573,7 @@ class MainAppView:
 
 	def _make_room(self, shot: Snapshot) -> None:
 		"""Full screen is the pictures alone; beside what others share the panel folds, unless one writes."""
-		full = bool(self.look.root.attributes("-fullscreen"))
+		full = self.stage.plan.alone = bool(self.look.root.attributes("-fullscreen"))
 		for bar in (self.side.frame, self.top.frame):
 			if full == bool(bar.winfo_manager()):
 				bar.grid_remove() if full else bar.grid()
@@ -23735,7 +23729,7 @@ class Keys:
 		view, focus = self.loop.view, focused(self.root)
 		if view is None or grabbed(self.root) or modifiers(int(event.state)):
 			return
-		if focus is not None and focus.winfo_class() in self.TEXTS:
+		if focus and focus.winfo_class() in self.TEXTS and event.keysym != "F11":
 			return
 		if event.keysym == "space":
 			wanted = self.loop.backend.setting("space_talk")

@@ -91,21 +91,28 @@ def test_a_bar_over_the_desktop_takes_the_place_of_the_window(opened: Open) -> N
 	driver.until(lambda: view.bar is None and driver.root.state() != "iconic", "the window is back")
 
 
-def test_full_screen_is_the_picture_alone(opened: Open) -> None:
+@pytest.mark.parametrize(("typing", "presenter"), [(False, 0), (True, 0), (False, 3)])
+def test_full_screen_is_the_picture_alone(opened: Open, typing: bool, presenter: int) -> None:
 	driver = opened("")
-	driver.meet(5)
+	call = driver.meet(5)
 	view, root, stage = driver.view, driver.root, driver.view.stage.canvas
 	bars = view.side.frame, view.top.frame, view.panel.frame
 	place = lambda one: (one.winfo_rootx(), one.winfo_rooty(), one.winfo_width(), one.winfo_height())  # noqa: E731
 	driver.until(lambda: all(bar.winfo_ismapped() for bar in bars), "bars and panel")
 	before = place(stage)
+	if typing:  # the key is no text
+		driver.click(view.chat.composer.entry)
 	driver.key("F11")
 	driver.until(lambda: place(stage) == (0, 0, 1366, 768), "all of the screen, task bar included")
 	assert not any(bar.winfo_ismapped() for bar in bars)
+	call.change(presenter=presenter)
+	shown = {"screen"} if presenter else {1, 2, 3, 4, 5}
+	driver.until(lambda: view.stage.tiles.keys() == shown, "nobody beside what is shared")
+	call.change(presenter=0)
 	driver.until(lambda: stage.winfo_containing(683, 767) is stage, "nothing lies over it")
 	driver.key("Escape")
 	driver.until(lambda: place(stage) == before and all(bar.winfo_ismapped() for bar in bars), "as before")
-	assert not root.attributes("-fullscreen") and driver.loop.view is view
+	assert not root.attributes("-fullscreen") and driver.loop.view is view and not view.chat.composer.text()
 
 
 def test_a_shared_file_leaves_the_window_where_it_is(opened: Open) -> None:
