@@ -10834,7 +10834,7 @@ SILENT_SECONDS = 10.0
 # (datagrams a tick, seconds): where so many talk the mixer reads that often, for wake-ups cost most
 GATHER = ((40, 0.008), (5, 0.004))
 TELL_SILENCE, SILENCE_EVERY = 3, 16  # ticks: the first ones of it are told, and then each so many
-FEW_LISTENERS = 15  # are sent each block by itself, which comes 16 ms sooner
+FEW_LISTENERS = 15  # are sent each block by itself, and small pictures of the full rate: they come sooner
 ASLEEP_SECONDS = 0.5  # a mixer this late was suspended: what it missed is over
 RELAY_GATHER = 0.002
 TOGETHER = 0.4  # of its period a small picture waits for others: a Wi-Fi joins what leaves at one stroke
@@ -11037,7 +11037,8 @@ class VideoRelay:
 			if not dropper.take(now):
 				continue
 			what = _Waiting(layer, fps, picture, peer.sent.place)
-			if layer <= SMALL_LAYER and fps < DEFAULT_FPS and not self._pacer.limited(receiver):
+			waits = fps < DEFAULT_FPS or len(self._peers) > FEW_LISTENERS
+			if layer <= SMALL_LAYER and waits and not self._pacer.limited(receiver):
 				other.gather(sender, what, now)
 				self._gathering.add(receiver)
 			else:
@@ -17363,6 +17364,7 @@ Share|Compartir|Partager|साझा करें
 Stop share|Parar|Arrêter|रोकें
 Share your screen|Compartir tu pantalla|Partager votre écran|अपनी स्क्रीन साझा करें
 Raise hand|Mano|Main|हाथ उठाएँ
+Hand up or down|Levantar o bajar la mano|Lever ou baisser la main|हाथ ऊपर या नीचे
 Lower hand|Bajar mano|Baisser|हाथ नीचे
 React|Reaccionar|Réagir|प्रतिक्रिया
 Chat|Chat|Chat|चैट
@@ -17375,6 +17377,7 @@ Focus: one picture only|Foco: una sola imagen|Focus : une seule image|फ़ो�
 Connection to the host|Conexión con el anfitrión|Connexion à l'animateur|होस्ट से कनेक्शन
 Encrypted on this network|Cifrado en esta red|Chiffré sur ce réseau|इस नेटवर्क पर एन्क्रिप्टेड
 Host|Anfitrión|Animateur|होस्ट
+Host: {name}|Anfitrión: {name}|Animateur : {name}|होस्ट: {name}
 Good|Buena|Bonne|अच्छा
 Fair|Regular|Moyenne|ठीक
 Poor|Mala|Faible|कमज़ोर
@@ -18443,6 +18446,24 @@ def keyed(widget: AnyWidget) -> AnyWidget:
 	"""`widget`, its keys heard by `Keys` first."""
 	widget.bindtags((KEYBOARD, *widget.bindtags()))
 	return widget
+
+
+def xft_dpi() -> float:
+	"""The desktop's setting, which Tk tells a program called Xft alone."""
+	import tkinter as tk
+
+	probe: Any = tk.Tk(className="xft")
+	dpi = float(probe.option_get("dpi", "dpi") or 96)
+	probe.destroy()
+	return dpi
+
+
+def window_dpi(root: tk.Tk) -> float:
+	"""Dots an inch where the window is: on Windows Tk says the first one's, on X 96."""
+	if sys.platform == "win32":
+		with suppress(AttributeError):  # before Windows 10
+			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
+	return xft_dpi() if sys.platform == "linux" else root.winfo_fpixels("1i")
 
 
 class Look:
@@ -20392,7 +20413,7 @@ COMMANDS: Mapping[str, Command] = {
 	"mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
 	"camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
 	"share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
-	"hand": Command("H", "Raise hand", "Raise hand", lambda v: v.actions.hand()),
+	"hand": Command("H", "Raise hand", "Hand up or down", lambda v: v.actions.hand()),
 	"react": Command("R", "React", "React", lambda v: v.actions.react(), icon="smile"),
 	"chat": Command("C", "Chat", "Chat", lambda v: v.flip_panel("messages")),
 	"users": Command("U", "Users", "Users", lambda v: v.flip_panel("attendees")),
@@ -20680,7 +20701,7 @@ class TopBar:
 			icon, said, on = words[name]
 			if on:
 				short = self._narrow and name != "timer"
-				said = "" if short else self.look.clip(said, self.look.font(13), 190)
+				said = "" if short else self.look.clip(said, self.look.font(13), self.look.px(190))
 				pill.say(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
 			if bool(on) != in_place(pill):
 				if on:
@@ -20695,7 +20716,7 @@ class TopBar:
 		seconds = max(0, int(now - shot.since)) if shot.since else 0
 		spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 		facts = [tr("Encrypted on this network"), address]
-		facts += [f"{tr('Host')}: {shot.teacher}"] if shot.host and not self._narrow else []
+		facts += [tr("Host: {name}", name=shot.teacher)] if shot.host else []
 		lines = (shot.title, "  ·  ".join([*facts, spent]))
 		if lines != self._lines:
 			self._lines = lines
@@ -20718,6 +20739,8 @@ class TopBar:
 		title, facts = self._lines
 		px, p = self.look.px, self.look.palette
 		room = self.title.extent[0]
+		while "  ·  " in facts and self.look.font(12).measure(facts) > room - px(20):
+			facts = facts.rpartition("  ·  ")[0]  # none in part
 		self.title.wipe()
 		self.title.text(0, px(20), title, 15, bold=True, room=room)
 		self.title.icon(0, px(41), "lock", 14, p.good, anchor="w")
@@ -21916,11 +21939,11 @@ class StartView:
 		def put(widget: tk.Misc, sticky: str = "ew", above: int = 0, below: int = 0) -> None:
 			widget.grid(row=next(rows), sticky=sticky, pady=(px(above), px(below)))  # type: ignore[attr-defined]
 
-		put(look.label(right, tr("Join"), 24, bold=True), "w")
+		put(look.label(right, tr("Join"), 24, bold=True), "w", below=4)
 		by_hand = tr("Type an address or code")
 		Button(look, right, self._ask_address, by_hand, kind="link", height=36).grid(row=0, sticky="e")
 		found = look.label(right, tr("Meetings found on this network"), 13, colour=p.second)
-		put(found, "w", 6, 10)
+		put(found, "w", 2, 10)
 		self.list = ListView(look, right, gutter=0)  # what comes takes room from it alone
 		put(self.list.canvas, "nsew")
 		right.rowconfigure(2, weight=1)
@@ -23747,16 +23770,6 @@ class Keys:
 			self.loop.view.talk.release()
 
 
-def xft_dpi() -> float:
-	"""The desktop's setting, which Tk tells a program called Xft alone."""
-	import tkinter as tk
-
-	probe: Any = tk.Tk(className="xft")
-	dpi = float(probe.option_get("dpi", "dpi") or 96)
-	probe.destroy()
-	return dpi
-
-
 def dark_title(root: tk.Tk, dark: bool) -> None:
 	"""A dark title bar on Windows 10 and later."""
 	if sys.platform == "win32":
@@ -23779,7 +23792,7 @@ class WindowLoop:
 
 	FPS = 30
 	PASTE = 12  # ms between two looks at what was painted
-	LEAST = 780, 450  # logical pixels in which everything has room
+	LEAST = 780, 456  # logical pixels in which everything has room
 
 	def __init__(self, backend: Program, root: tk.Tk):
 		self.backend, self.root = backend, root
@@ -23796,7 +23809,7 @@ class WindowLoop:
 		if sys.platform == "win32":
 			root.protocol("WM_SAVE_YOURSELF", self.stop)  # log-off and shutdown
 		root.bind("<Button-1>", self._unfocus, add="+")
-		self._find_room()
+		self._find_room(backend.setting("window"))
 		self._style()
 		signs: Any = [self.look.photo(draw_logo, n) for n in (16, 32, 48, 128)]
 		root.iconphoto(True, *signs)
@@ -23806,8 +23819,8 @@ class WindowLoop:
 		self.render_loop()
 		self._paste()
 
-	def _find_room(self) -> None:
-		root, was = self.root, re.findall(r"-?\d+", self.backend.setting("window"))
+	def _find_room(self, place: str) -> None:
+		root, was = self.root, re.findall(r"-?\d+", place)
 		self._was = [*map(int, was)] if len(was) == 4 else []
 		wide, tall, left, top = self._was or (1, 1, *root.winfo_pointerxy())
 		whole = (0, 0, root.winfo_screenwidth(), root.winfo_screenheight())
@@ -23823,7 +23836,6 @@ class WindowLoop:
 		size = np.minimum(wanted, self._room)
 		spare = self._room - size
 		left, top = np.clip(self._was[2:] or corner + spare // 2, corner, corner + spare)
-		root.minsize(*map(px, self.LEAST))
 		root.geometry(f"{size[0]}x{size[1]}+{left}+{top}")
 		if sys.platform != "linux" and (size < wanted).any():
 			root.state("zoomed")
@@ -23834,10 +23846,10 @@ class WindowLoop:
 		backend, root = self.backend, self.root
 		tr.language = backend.setting("language") or system_language()
 		palette = PALETTES.get(backend.setting("palette"), DARK)
-		linux = sys.platform == "linux"  # X says 96
-		system = max(1.0, (xft_dpi() if linux else root.winfo_fpixels("1i")) / 96)
-		wanted = system * float(backend.setting("scale")) / 100
+		self._dpi = window_dpi(root)
+		wanted = max(1.0, self._dpi / 96) * float(backend.setting("scale")) / 100
 		self.look = Look(root, self.painter, palette, min(wanted, *np.divide(self._room, self.LEAST)))
+		root.minsize(*map(self.look.px, self.LEAST))
 		root.configure(bg=palette.window)
 		dark_title(root, palette is not LIGHT)
 
@@ -23848,7 +23860,9 @@ class WindowLoop:
 	def restyle(self, page: str = "") -> None:
 		"""Build all anew in the colours, size and language now chosen, with that page of the settings."""
 		before = self.look
+		self._find_room(self.root.geometry())
 		self._style()
+		self.root.update_idletasks()  # it grows to LEAST
 		self.look.layers = before.layers
 		if self.view is not None:
 			self.view.rebuild(self.look)
@@ -23953,6 +23967,8 @@ class WindowLoop:
 
 	def _tick(self) -> None:
 		self.tasks.poll()
+		if sys.platform == "win32" and not self.look.layers and window_dpi(self.root) != self._dpi:
+			self.restyle()  # on another monitor; dialogs would not stay
 		if shown := self.view or self.start:
 			shown.tick()
 

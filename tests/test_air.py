@@ -215,6 +215,23 @@ class TestSmallPictures:
 			relay.show(sender, layer, pictures[layer], at + 1e-4)
 			assert [one[1] for one in relay.opened(1)[-2:]] == [sender, 2] and not moment.waiting
 
+	@pytest.mark.parametrize("people", [cs.FEW_LISTENERS, cs.FEW_LISTENERS + 1])
+	def test_where_many_are_in_who_speaks_leaves_with_the_large_picture(
+		self, pictures: dict[int, bytes], people: int
+	) -> None:
+		Wire.now, many = 100.0, people > cs.FEW_LISTENERS
+		relay = Relay(people)
+		relay.relay.route(2, {1: (0, 15)})
+		relay.relay.route(3, {1: (2, 12)})
+		relay.show(2, 0, pictures[0], 100.0)
+		relay.show(3, 2, pictures[2], 100.01)
+		relay.show(2, 0, pictures[0], 100.1)
+		relay.pass_time(101.0)
+		came = relay.opened(1)
+		assert [one[1] for one in came] == ([3, 2, 2] if many else [2, 3, 2])
+		assert len({at for at, *_ in came}) == 3 - many
+		assert came[-1][0] <= 100.1 + many * cs.TOGETHER / 15, "it waited for a picture that does not come"
+
 	def test_what_waited_is_sent_again_where_it_is_lost(self, pictures: dict[int, bytes]) -> None:
 		Wire.now = 100.0
 		relay = Relay(2)

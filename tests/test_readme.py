@@ -89,3 +89,11 @@ def test_each_claim_of_security_names_a_test_that_is_there() -> None:
 		assert test and f"def {test}(" in (ROOT / "tests" / file).read_text("utf-8"), (file, test)
 	claims = text.split("## What is protected")[1].split("## What is not")[0].split("\n* ")[1:]
 	assert [claim[-60:] for claim in claims if not claim.rstrip().endswith("`).")] == []
+
+
+def test_the_way_of_a_click_names_what_is_there() -> None:
+	way = README.split("**The way of a click**")[1].split("\n## ")[0]
+	source = (ROOT / "connectsphere.py").read_text("utf-8")
+	named = set(re.findall(r"`(_?[a-z]\w+)`", way))
+	assert len(named) > 8
+	assert [name for name in named if f"def {name}(" not in source and f'"{name}": ' not in source] == []

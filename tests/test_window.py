@@ -154,6 +154,17 @@ def test_the_address_in_the_top_bar_is_the_present_one(opened: Open, monkeypatch
 	driver.until(lambda: "  ·  10.9.8.7  ·  " in driver.view.top._lines[1], "the new address", 8)
 
 
+@pytest.mark.parametrize("size", ["1366x768", "1024x600", "853x480"])
+def test_the_top_bar_shows_whole_facts_alone(opened: Open, size: str) -> None:
+	driver = opened(size, language="fr")
+	driver.meet()
+	driver.pump(0.1)
+	(facts,) = [one for one in written(driver.view.top.title.canvas) if "Chiffré" in one]
+	assert driver.view.top._lines[1].startswith(facts) and not facts.endswith("…")
+	assert set(facts.split("  ·  ")) <= set(driver.view.top._lines[1].split("  ·  "))
+	assert "  ·  Animateur : Mr Lewis  ·  " in driver.view.top._lines[1]
+
+
 @pytest.mark.parametrize("first", ["the event", "the snapshot"])
 @pytest.mark.parametrize(("raised", "who", "told"), [(True, 3, 1), (False, 3, 0), (True, 6, 0)])
 def test_a_raised_hand_is_told_whichever_comes_first(

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -964,6 +965,47 @@ def test_the_zoom_and_the_settings_stay_in_another_look(opened: Open) -> None:
 		assert isinstance(dialog, cs.SettingsDialog) and dialog.open and dialog.name == "look"
 	call.change(presenter=0)
 	driver.until(lambda: "screen" not in driver.view.stage.tiles, "it ends")
+
+
+@pytest.mark.parametrize(("dpi", "scale"), [(144, 1.5), (192, 1.6)])  # for 2 it has no room
+def test_on_a_monitor_of_another_density_it_has_another_scale(
+	opened: Open, monkeypatch: pytest.MonkeyPatch, dpi: int, scale: float
+) -> None:
+	"""Windows as imitated: all that stood stands, and what is open is not taken away for it."""
+	driver, told = opened("1000x600"), Mock(**{"user32.GetDpiForWindow.return_value": 96})
+	driver.meet()
+	driver.view.actions.write_to("Priya Nair")
+	driver.type("half a thou")
+	driver.view.actions.ask_leave()
+	monkeypatch.setattr("ctypes.windll", told, raising=False)
+	monkeypatch.setattr("sys.platform", "win32")
+	monkeypatch.setattr(cs, "work_area", lambda x, y: (1000, 0, 1366, 768))
+	look = driver.loop.look
+	driver.pump(0.1)
+	told.user32.GetDpiForWindow.return_value = dpi
+	driver.pump(0.2)
+	assert driver.loop.look is look and len(look.layers) == 1, "the question stands"
+	look.layers[0]()
+	driver.until(lambda: driver.loop.look is not look, "another scale")
+	assert driver.loop.look.px.scale == pytest.approx(scale, abs=0.05)
+	assert driver.view.chat.composer.text() == "half a thou"
+	least = [*map(driver.loop.look.px, cs.WindowLoop.LEAST)]
+	driver.until(lambda: driver.root.winfo_width() >= least[0], "it is as large as it must be")
+	assert driver.root.winfo_height() >= least[1] and overlaps(driver.root) == []
+	look, told.user32.GetDpiForWindow.return_value = driver.loop.look, 96
+	driver.until(lambda: driver.loop.look is not look, "and back")
+	assert driver.loop.look.px.scale == 1 and driver.root.minsize() == cs.WindowLoop.LEAST
+
+
+@pytest.mark.parametrize("scale", ["125", "150", "175"])
+def test_a_larger_interface_finds_room_in_a_small_window(opened: Open, scale: str) -> None:
+	driver = opened("800x480")
+	driver.meet(host=True)
+	driver.view.settings("look")
+	driver.view.dialog._restyled("scale", scale)  # type: ignore[union-attr]
+	driver.pump(0.3)
+	assert driver.root.winfo_width() == driver.loop.look.px(cs.WindowLoop.LEAST[0])
+	assert overlaps(driver.root) == []
 
 
 def test_a_draft_outlives_the_panel_and_another_look(opened: Open) -> None:
