@@ -13817,36 +13817,28 @@ class MediaManager:
 		audio.play_to_nobody(math.inf)
 
 	def _play(self, worker: Worker, spec: str, start: float) -> None:
-		opened = self._open_speaker(spec, start)
-		speaker, pause, due = opened or open_speaker("none", start), 1.0, start + 1.0
+		speaker, live, told, pause, due = open_speaker("none", start), False, False, 0.5, start
 		while not worker.stopping.is_set() and self._options.speaker == spec:
-			block = self._next_block()
-			self._voice.play(block)
 			try:
+				if not live and monotonic() >= due:
+					speaker, live, told = open_speaker(spec, due), True, False
+					self._voice.change()
+					if spec != "none":
+						self._on_device("speaker", "live", "")
+				block = self._next_block()
+				self._voice.play(block)
 				speaker.write(block)
 			except DeviceError as error:
-				if error.reason != MOVED:
+				if not told and error.reason != MOVED:
 					self._on_device("speaker", "failed", error.reason)
-				speaker.close()
-				now = monotonic()
-				opened, speaker, pause, due = None, open_speaker("none", now), 0.1, now
-			if opened is None and is_sound_card(spec) and monotonic() >= due:
-				opened = self._open_speaker(spec, monotonic(), again=True)
-				speaker, pause = opened or speaker, min(2 * pause, 10.0)
-				due = monotonic() + pause
+				told, due = True, monotonic() if is_sound_card(spec) else math.inf
+				if live:
+					speaker.close()
+					speaker, live, pause = open_speaker("none", monotonic()), False, 0.1
+				else:
+					pause = min(2 * pause, 10.0)
+					due += pause
 		speaker.close()
-
-	def _open_speaker(self, spec: str, start: float, *, again: bool = False) -> Speaker | None:
-		try:
-			speaker = open_speaker(spec, start)
-		except DeviceError as error:
-			if not again:
-				self._on_device("speaker", "failed", error.reason)
-			return None
-		self._voice.change()
-		if spec != "none":
-			self._on_device("speaker", "live", "")
-		return speaker
 
 	def _next_block(self) -> Samples:
 		block = cast(AudioPlane, self.audio).pull()
