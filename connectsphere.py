@@ -13167,12 +13167,11 @@ class VideoPlane(MediaPlane):
 	def __init__(self, options: ClientOptions, welcome: Json, counters: Counters):
 		super().__init__(options, welcome, counters)
 		self.loop = DatagramLoop("video", self.path.port, counters, self._on_datagrams, self._on_due)
-		self.streams: dict[int, Stream] = {}
+		self.streams = defaultdict[int, Stream](Stream)
 		self.incoming = Reassembler(layered=False, counters=counters, only=())
 		self.fresh: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()  # what to decode; None is the end
-		self.glance = (
-			0.0 if options.decode_all else GLANCE_SECONDS
-		)  # between two of a sender that are decoded
+		# seconds between two pictures of a sender that are decoded
+		self.glance = 0.0 if options.decode_all else GLANCE_SECONDS
 		self._sent = RetransmissionCache()
 		self._layout = FrameLayout(MAX_PARTS)
 		self.octets = self.pictures = 0  # that came
@@ -13231,8 +13230,6 @@ class VideoPlane(MediaPlane):
 			raise
 		size = coded_size(data)
 		self.pictures += 1
-		if frame.id not in self.streams:
-			self.streams[frame.id] = Stream()
 		stream = self.streams[frame.id]
 		stream.put(data, size)
 		if not stream.queued and now - stream.looked >= self.glance:
