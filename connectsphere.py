@@ -18281,24 +18281,18 @@ class TileJob:
 	scale: float
 
 
-def _covered(picture: Picture, size: tuple[int, int]) -> Picture:
-	tall, wide = picture.shape[:2]
-	factor = max(size[0] / wide, size[1] / tall)
-	keep = max(1, min(wide, round(size[0] / factor))), max(1, min(tall, round(size[1] / factor)))
-	left, top = (wide - keep[0]) // 2, (tall - keep[1]) // 2
-	return resampled(picture[top : top + keep[1], left : left + keep[0]], size)
-
-
-def _fitted(picture: Picture, job: TileJob) -> Picture:
+def _placed(picture: Picture, job: TileJob) -> Picture:
 	zoom, x, y = job.look.view
 	high, wide = picture.shape[:2]
-	fit = min(job.width / wide, job.height / high)
-	zoom = max(zoom, fit) if zoom else fit
+	scales = job.width / wide, job.height / high
+	zoom = max(zoom, min(scales)) if job.look.fit else max(scales)
 	part = max(1, min(wide, round(job.width / zoom))), max(1, min(high, round(job.height / zoom)))
 	left = round(max(0.0, min(wide - part[0], x * wide - part[0] / 2)))
 	top = round(max(0.0, min(high - part[1], y * high - part[1] / 2)))
-	size = (max(1, min(job.width, round(part[0] * zoom))), max(1, min(job.height, round(part[1] * zoom))))
+	size = (max(1, min(job.width, round(wide * zoom))), max(1, min(job.height, round(high * zoom))))
 	shown = resampled(picture[top : top + part[1], left : left + part[0]], size)
+	if size == (job.width, job.height):
+		return shown
 	tile = np.empty((job.height, job.width, 3), np.uint8)
 	tile[:] = rgb(job.palette.window)[::-1]
 	at = (job.width - size[0]) // 2, (job.height - size[1]) // 2
@@ -18315,7 +18309,7 @@ def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
 		over = round(10 * job.scale) if job.look.label and job.height < 150 * job.scale else 0
 		tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2 - over), disc)
 	else:
-		pixels = _fitted(job.picture, job) if job.look.fit else _covered(job.picture, size)
+		pixels = _placed(job.picture, job)
 		pixels = pixels[:, ::-1] if job.look.mirror else pixels
 		pixels = pixels // 3 if job.look.dim else pixels
 		tile = Image.frombuffer("RGB", size, np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
