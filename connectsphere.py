@@ -18053,18 +18053,12 @@ def fonts() -> Fonts:
 	return Fonts()
 
 
-def _gradient(start: str, end: str, ramp: NDArray[np.float64]) -> Image.Image:
-	ramp = ramp[..., None]
-	pixels = np.array(rgb(start)) * (1 - ramp) + np.array(rgb(end)) * ramp
-	return Image.fromarray(pixels.astype(np.uint8), "RGB")
-
-
 @lru_cache(maxsize=256)
 def draw_avatar(name: str, size: int) -> Image.Image:
 	"""A round picture of `size` pixels with the initials of `name`."""
 	colours = AVATARS[sum(ord(char) * (3 + at % 5) for at, char in enumerate(name)) % len(AVATARS)]
-	ramp = np.linspace(0, 1, size)[:, None].repeat(size, 1)
-	picture = _gradient(*colours, ramp).convert("RGBA")
+	ramp = Image.linear_gradient("L").resize((size, size))
+	picture = ImageOps.colorize(ramp, *colours).convert("RGBA")
 	text = fonts().line(initials(name), round(size * 0.38), "#FFFFFF", size, bold=True)
 	picture.alpha_composite(text, ((size - text.width) // 2, (size - text.height) // 2))
 	picture.putalpha(round_mask(size, size, size // 2))
@@ -18074,8 +18068,9 @@ def draw_avatar(name: str, size: int) -> Image.Image:
 @lru_cache(maxsize=8)
 def draw_logo(size: int) -> Image.Image:
 	"""An open ring around a dot on a blue and violet field."""
-	half = np.linspace(0, 0.5, size)
-	picture = _gradient("#4F8CFF", "#6A3DE8", np.add.outer(half, half))
+	down = Image.linear_gradient("L").resize((size, size))
+	ramp = ImageChops.add(down, down.transpose(Image.Transpose.TRANSPOSE), 2)
+	picture = ImageOps.colorize(ramp, "#4F8CFF", "#6A3DE8")
 	big = size * OVERSAMPLE
 	sign = Image.new("L", (big, big))
 	draw = ImageDraw.Draw(sign)
