@@ -17985,8 +17985,7 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 			(int(span[:4], 16), int(span[5:], 16), tuple(names))
 			for span, *names in map(str.split, self.SCRIPTS.strip().splitlines())
 		]
-		self._open: dict[tuple[tuple[str, ...], int], ImageFont.FreeTypeFont | ImageFont.ImageFont] = {}
-		self._lock = threading.Lock()
+		self.face = functools.cache(self._face)  # the first of some names that this computer has, at a size
 
 	@staticmethod
 	def _find() -> dict[str, Path]:
@@ -18000,14 +17999,9 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 			name: Path(at) / name for place in places for at, _, names in os.walk(place) for name in names
 		}
 
-	def face(self, names: tuple[str, ...], size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-		"""The first of `names` that this computer has, at `size` pixels."""
-		with self._lock:
-			if (names, size) not in self._open:
-				path = next((self._files[name] for name in names if name in self._files), None)
-				made = ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
-				self._open[names, size] = made
-			return self._open[names, size]
+	def _face(self, names: tuple[str, ...], size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+		path = next((self._files[name] for name in names if name in self._files), None)
+		return ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
 
 	def _names(self, char: str, bold: bool) -> tuple[str, ...]:
 		code = ord(char)
@@ -18223,7 +18217,7 @@ EMOJI_PATTERN = re.compile(
 
 def emoji_key(found: str) -> str:
 	"""The emoji of ours for any variant (skin tone, presentation) of it, or ""."""
-	return next((char for char in found[:1] if char in emoji_shapes()), "")
+	return found[:1] if found[:1] in emoji_shapes() else ""
 
 
 def plain(text: str) -> str:
