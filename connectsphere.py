@@ -18626,16 +18626,12 @@ class Painted:
 		self.bind("<Destroy>", lambda _: self._kept.clear())
 		self.bind("<Button-1>", lambda at: setattr(self, "_pressed", self.under(at)))
 		self.bind("<ButtonRelease-1>", self._let_go)
-		self.bind("<Motion>", self._point)
-		self.on_focus(self.paint)
+		self.bind("<Motion>", lambda at: self.configure(cursor="hand2" if self.under(at) else ""))
+		for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
+			self.bind(event, lambda _: self.paint(), add="+")
 
 	def paint(self) -> None:
 		"""Draw what it shows, if it does so itself: it has another size, or the keyboard comes or goes."""
-
-	def on_focus(self, paint: Act) -> None:
-		"""Have it painted then by somebody else."""
-		for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
-			self.bind(event, lambda _: paint(), add="+")
 
 	@property
 	def ring(self) -> str:
@@ -18709,9 +18705,6 @@ class Painted:
 		name = self.under(event)
 		if name and name == self._pressed:
 			self.actions[name]()
-
-	def _point(self, event: Event) -> None:
-		self.configure(cursor="hand2" if self.under(event) else "")
 
 
 def place_beside(look: Look, widget: tk.Misc, what: tk.Widget, width: int, height: int) -> None:
