@@ -18639,8 +18639,11 @@ class Painted:
 
 	@property
 	def extent(self) -> tuple[int, int]:
-		"""The real width and height that it has now."""
-		return self.canvas.winfo_width(), self.canvas.winfo_height()
+		"""The real width and height that it has now, or asks for while it is not on the screen."""
+		canvas = self.canvas
+		if canvas.winfo_width() > 1:
+			return canvas.winfo_width(), canvas.winfo_height()
+		return int(canvas["width"]), int(canvas["height"])
 
 	def pack(self, **options: Any) -> Self:
 		"""As a widget's own, and returns this."""
@@ -18784,8 +18787,6 @@ class Card(Painted):
 
 	def paint(self) -> None:
 		width, height = self.extent
-		if width < 8 or height < 8:
-			return
 		self.wipe()
 		self.canvas.create_rectangle(-1, -1, width, height, fill=self.back, width=0)
 		self.box(0, 0, width, height, self.radius, self.look.palette.card, self.outline)
@@ -18854,14 +18855,9 @@ class Button(Painted):
 			"live": (p.good, p.good, p.window),
 		}[self.kind]
 
-	def size(self) -> tuple[int, int]:
-		"""The real size, or the size asked for while it is not on the screen."""
-		width, height = self.extent
-		return (width, height) if width > 1 else (int(self.canvas["width"]), int(self.canvas["height"]))
-
 	def paint(self) -> None:
 		self.wipe()
-		width, height = self.size()
+		width, height = self.extent
 		p = self.look.palette
 		fill, high, colour = self.colours() if self.enabled else (p.raised, p.raised, p.third)
 		self.box(0, 0, width, height, 10, high if self.hot else fill, self.edge(fill, colour), 2)
@@ -19004,7 +19000,7 @@ class PinBoxes(Painted):
 		"""Draw the boxes; the next one to fill is ringed while the field has the focus."""
 		self.wipe()
 		p, px = self.look.palette, self.look.px
-		width, height = max(self.extent[0], px(200)), px(54)
+		width, height = self.extent[0], px(54)
 		least, most = self.BOXES
 		shown = self._typed[-most:]
 		boxes = max(least, len(shown))
@@ -19103,7 +19099,7 @@ class Slider(Painted):
 	def paint(self) -> None:
 		self.wipe()
 		p, px = self.look.palette, self.look.px
-		width = max(self.extent[0], px(60))
+		width = self.extent[0]
 		at = px(12) + round((width - px(24)) * self.value)
 		self.box(px(2), px(11), width - px(4), px(4), 2, p.line)
 		self.box(px(2), px(11), max(px(5), at), px(4), 2, p.accent)
@@ -20019,7 +20015,7 @@ class Stage(Painted):
 
 	def arrange(self) -> None:
 		"""Put every tile where it belongs now and say whom we watch."""
-		size = self.extent
+		size = self.canvas.winfo_width(), self.canvas.winfo_height()
 		if min(size) < 64:  # it is not laid out yet
 			return
 		self.plan.size = size
