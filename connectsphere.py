@@ -18594,6 +18594,12 @@ def has_focus(widget: tk.Misc) -> bool:
 	return focused(widget) is widget
 
 
+def is_over(event: Event) -> bool:
+	"""Whether the mouse is over the control of its event."""
+	control = event.widget
+	return bool(0 <= event.x < control.winfo_width() and 0 <= event.y < control.winfo_height())
+
+
 def focused(root: tk.Misc) -> tk.Misc | None:
 	"""Who has the keyboard; None for Tk's file dialog, which tkinter does not know."""
 	with suppress(KeyError):
@@ -18746,8 +18752,7 @@ class Tooltip:
 		self._hide()
 
 	def _leave(self, event: Event) -> None:
-		inside = 0 <= event.x < self.widget.winfo_width() and 0 <= event.y < self.widget.winfo_height()
-		self._pressed = self._pressed and inside
+		self._pressed = self._pressed and is_over(event)
 		self._hide()
 
 	def _hide(self, _: object = None) -> None:
@@ -18811,21 +18816,16 @@ class Button(Painted):
 		super().__init__(
 			look, parent, width or (need if text else look.px(height)), look.px(height), focus=True
 		)
-		self._listen()
+		self.bind("<Enter>", lambda _: self.show(hot=True))
+		self.bind("<Leave>", lambda _: self.show(hot=False, down=False))
+		self.bind("<Button-1>", lambda _: self.show(down=True))
+		self.bind("<ButtonRelease-1>", self._released)
+		self.bind("<<Press>>", lambda _: self.press())
 		self.tip = Tooltip(look, self.canvas, tip, key)
 		self.paint()
 
-	def _listen(self) -> None:
-		canvas = self.canvas
-		canvas.bind("<Enter>", lambda _: self.show(hot=True))
-		canvas.bind("<Leave>", lambda _: self.show(hot=False, down=False))
-		canvas.bind("<Button-1>", lambda _: self.show(down=True))
-		canvas.bind("<ButtonRelease-1>", self._released)
-		canvas.bind("<<Press>>", lambda _: self.press())
-
 	def _released(self, event: Event) -> None:
-		inside = 0 <= event.x < self.extent[0] and 0 <= event.y < self.extent[1]
-		pressed = self.down and inside
+		pressed = self.down and is_over(event)
 		self.show(down=False)
 		if pressed:
 			self.press()
