@@ -19301,7 +19301,6 @@ class Dialog:
 		p, px = look.palette, look.px
 		self._before = focused(look.root)
 		self.first: Act | None = None  # gives it the keyboard at the beginning
-		self._timers: dict[Act, str] = {}
 		self.frame = look.frame(look.root, p.line, "Overlay")
 		self.body = look.frame(self.frame, p.panel)
 		self.body.pack(fill="both", expand=True, padx=px(1), pady=px(1))
@@ -19313,7 +19312,6 @@ class Dialog:
 			self.frame.place(height=min(px(height), look.root.winfo_height() - px(24)))
 		self.back: Act = lambda: None  # who has the keyboard afterwards
 		look.layer(self.frame, self.close)
-		self.frame.bind("<Destroy>", lambda _: self._no_later(), add="+")
 		self._later(1, self._take)
 
 	def words(
@@ -19334,19 +19332,12 @@ class Dialog:
 		return made.pack(anchor="w", padx=px(24), pady=(0, px(below)))
 
 	def _take(self) -> None:
-		if not self.frame.winfo_exists():
-			return
 		self.frame.lift()
 		self.frame.grab_set()
 		(self.first or self.frame.focus_set)()
 
 	def _later(self, milliseconds: int, command: Act) -> None:
-		self._timers[command] = self.frame.after(milliseconds, command)
-
-	def _no_later(self) -> None:
-		for timer in self._timers.values():
-			self.frame.after_cancel(timer)
-		self._timers.clear()
+		self.look.root.after(milliseconds, lambda: command() if self.open else None)
 
 	@property
 	def open(self) -> bool:
@@ -22669,8 +22660,6 @@ class SettingsDialog(Dialog):
 		sheet.pack(anchor="w")
 
 	def _tick(self) -> None:
-		if not self.open:
-			return
 		(*levels, leaks), _, picture = self.preview.now()
 		for meter, level in zip(self.meters, levels, strict=False):
 			meter.show(level)
