@@ -18691,10 +18691,10 @@ class Painted:
 		self.canvas.create_rectangle(x, y, x + wide, y + tall, width=0, outline="", tags=tags(name))
 		self.actions[name] = command
 
-	def walkable(self) -> None:
+	def walkable(self, columns: int = 1) -> None:
 		"""Let arrows walk through what is offered, in the order it was drawn in, and Return press the one."""
 		for key, by in ARROWS:
-			self.bind(key, partial(self._walk, by))
+			self.bind(key, partial(self._walk, by * columns if key in ("<Up>", "<Down>") else by))
 		self.bind("<<Press>>", lambda _: self.actions.get(self.chosen_action, lambda: None)())
 
 	def _walk(self, by: int, _: object) -> None:
@@ -19395,7 +19395,7 @@ class EmojiPicker(Painted):
 		self, look: Look, chars: Sequence[str], picked: Run, beside: tk.Widget,
 		columns: int,
 	):  # fmt: skip
-		self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
+		self.chars, self.picked, self.columns = chars, picked, columns
 		self.step = look.px(40)
 		rows = -(-len(chars) // columns)
 		page: tk.Misc = beside
@@ -19408,40 +19408,32 @@ class EmojiPicker(Painted):
 		self.pack(padx=1, pady=1)
 		place_beside(look, beside, self.holder, wide + 2, tall + 2)
 		self.holder.lift()
-		self.bind("<Motion>", lambda event: self._move(self._find(event)))
-		self.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
+		self.chosen_action = f"emoji:{chars[0]}"
+		self.walkable(columns)
+		self.bind("<Motion>", lambda event: self._choose(self.under(event)), add="+")
 		self.bind("<FocusOut>", lambda _: self.holder.destroy())
 		self.bind("<Key>", lambda event: None if event.keysym == "Tab" else "break")  # no commands
-		self.bind("<<Press>>", lambda _: self._take(self.at))
-		for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -columns), ("<Down>", columns)):
-			self.bind(key, lambda _, by=by: self._move(self.at + by))  # type: ignore[misc]
-		self._draw()
 		self.focus_set()
 
-	def _find(self, event: Event) -> int:
-		edge = self.look.px(8)
-		return (event.y - edge) // self.step * self.columns + min(
-			self.columns - 1, max(0, (event.x - edge) // self.step)
-		)
+	def _choose(self, name: str) -> None:
+		if name not in ("", self.chosen_action):
+			self.chosen_action = name
+			self.paint()
 
-	def _move(self, at: int) -> None:
-		if 0 <= at < len(self.chars) and at != self.at:
-			self.at = at
-			self._draw()
+	def _take(self, char: str) -> None:
+		self.holder.destroy()
+		self.picked(char)
 
-	def _take(self, at: int) -> None:
-		if 0 <= at < len(self.chars):
-			self.holder.destroy()
-			self.picked(self.chars[at])
-
-	def _draw(self) -> None:
+	def paint(self) -> None:
 		self.wipe()
 		edge, palette = self.look.px(8), self.look.palette
 		for at, char in enumerate(self.chars):
 			x, y = edge + at % self.columns * self.step, edge + at // self.columns * self.step
-			if at == self.at:
+			name = f"emoji:{char}"
+			if name == self.chosen_action:
 				self.box(x, y, self.step, self.step, 9, palette.raised, palette.focus, 2)
 			self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
+			self.spot(name, (x, y, self.step, self.step), partial(self._take, char))
 
 
 class PictureBox:
