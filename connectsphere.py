@@ -19804,14 +19804,13 @@ class Plan:
 		width, height = self.size[0] - 2 * px(16), self.size[1] - 2 * px(16)
 		order: list[int | str] = [one.id for one in self.people()]
 		main = self.large = self._main(order)
-		order = [key for key in order if key != main]
-		beside = 0 if self.alone or self.layout == "focus" else max(1, min(8, self.size[0] // px(172)))
-		order = self._paged(order, self.per_page() if main is None else beside)
-		keys = order if main is None else [main, *order]
-		if main is not None:
-			boxes = stage_boxes(len(keys), width, height, gap, min(px(112), height // 4))
-		else:
+		if main is None:
+			keys = self._paged(order, self.per_page())
 			boxes = grid_boxes(len(keys), width, height, gap)
+		else:
+			room = 0 if self.alone or self.layout == "focus" else max(1, min(8, self.size[0] // px(172)))
+			keys = [main, *self._paged([key for key in order if key != main], room)]
+			boxes = stage_boxes(len(keys), width, height, gap, min(px(112), height // 4))
 		return [(key, (x + px(16), y + px(16), w, h)) for key, (x, y, w, h) in zip(keys, boxes, strict=False)]
 
 	def _main(self, order: Sequence[int | str]) -> int | str | None:
