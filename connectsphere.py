@@ -23931,11 +23931,9 @@ class WindowLoop:
 		for timer in filter(None, (self._after, self._pasting)):
 			self.root.after_cancel(timer)
 		self._after = self._pasting = ""
-		if self.view is not None:
-			self.view.close()
-			self.view = None
-		if self.start is not None:
-			self.start.close()
+		if view := self.view or self.start:
+			view.close()
+		self.view = None
 		self.painter.close()
 		self.look.forget()
 		self.root.destroy()
