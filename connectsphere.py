@@ -22537,7 +22537,7 @@ class SettingsDialog(Dialog):
 			self.choose(self.name)
 
 	def choose(self, name: str) -> None:
-		"""Show one page."""
+		"""Show one page, by `_NAME`."""
 		self.name = name
 		self.meters = []
 		self._no_tile()
