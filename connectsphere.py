@@ -23939,6 +23939,9 @@ class WindowLoop:
 		self.root.destroy()
 
 
+NO_DISPLAY = "There is no display, or no font, for a window: use --headless."
+
+
 def run_window(
 	app: Program, begin: Callable[[Joining], MeetingController] | None = None, address: str = ""
 ) -> int:
@@ -23953,7 +23956,7 @@ def run_window(
 		root.tk.call("font", "metrics", "TkFixedFont")
 	except tk.TclError:
 		app.close()
-		raise Refused("device", "There is no display, or no font, for a window: use --headless.") from None
+		raise Refused("device", NO_DISPLAY) from None
 	root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
 	loop = WindowLoop(app, root)
 	root.after_idle(close_splash)
@@ -24404,7 +24407,7 @@ def show_window(
 ) -> int:
 	"""The window, unless one is open; `begin` brings its meeting, or that is at `address`."""
 	if not has_display():
-		raise Refused("device", "There is no display, or no font, for a window: use --headless.")
+		raise Refused("device", NO_DISPLAY)
 	chosen, server = client_options(options), asdict(server_options(options))
 	orders: queue.SimpleQueue[str] = queue.SimpleQueue()
 	with ExitStack() as stack:
