@@ -21211,16 +21211,11 @@ class PersonRow(Row):
 			view.text(px(52), middle - px(9), words, 13, bold=True, colour=p.third, room=width - px(60))
 			view.text(px(52), middle + px(10), self.gone, 11, colour=p.warn, room=width - px(60))
 			return px(52)
-		parts = (
-			*([tr("Host")] if one.role == "host" else []),
-			*self.facts,
-			*([tr("sharing the screen")] if one.sharing else []),
-			*([tr("talking")] if self.speaking else []),
-		)
-		room = width - px(52) - px(110)
-		view.text(px(52), middle - (px(9) if parts else 0), words, 13, bold=True, room=room)
-		if parts:
-			view.text(px(52), middle + px(10), " · ".join(parts), 11, colour=p.second, room=room)
+		facts = [tr("Host") * (one.role == "host"), *self.facts]
+		facts += [tr("sharing the screen") * one.sharing, tr("talking") * self.speaking]
+		known, room = " · ".join(filter(None, facts)), width - px(52) - px(110)
+		view.text(px(52), middle - (px(9) if known else 0), words, 13, bold=True, room=room)
+		view.text(px(52), middle + px(10), known, 11, colour=p.second, room=room)
 		x = width - px(6)
 		if not self.own:
 			view.spot(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
