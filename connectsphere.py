@@ -18573,7 +18573,7 @@ class Look:
 	def menu(self, parent: tk.Misc, entries: Sequence[Entry]) -> tk.Menu:
 		"""A menu in the palette's colours, in place of the one before; None is a separator."""
 		p = self.palette
-		if self._menu is not None:
+		if self._menu:
 			self._menu.destroy()
 		self._menu = menu = keyed(tk.Menu(
 			parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
@@ -18759,7 +18759,7 @@ class Tooltip:
 		if self._due:
 			self.widget.after_cancel(self._due)
 			self._due = ""
-		if self._shown is not None:
+		if self._shown:
 			self._shown.canvas.destroy()
 			self._shown = None
 
@@ -19349,7 +19349,7 @@ class Dialog:
 			self.frame.grab_release()
 			self.frame.destroy()
 			before = self._before
-			(before if before is not None and before.winfo_exists() else self.look.root).focus_set()
+			(before if before and before.winfo_exists() else self.look.root).focus_set()
 			self.back()
 
 	def buttons(self, entries: Sequence[tuple[Any, ...]], first: str = "") -> Button:
@@ -21159,7 +21159,7 @@ class ChatPanel:
 				rows.append(NoteRow(f"{tr('Today')} {clock(line.at)}" if now else today))
 				day, before = today, None
 			joined = (
-				before is not None
+				before
 				and (before.sender, before.to, before.own) == (line.sender, line.to, line.own)
 				and line.at - before.at < 180
 			)
@@ -21866,7 +21866,7 @@ class StartView:
 
 	def _devices(self, found: Any, fault: Exception | None) -> None:
 		for what, row in (("mic", self.mic), ("speaker", self.speaker)):
-			if fault is None and found.get(what):
+			if not fault and found.get(what):
 				options = [(spec, tr(words)) for spec, words in found[what]]
 				row.choice.fill(options, self.backend.setting(what))
 
@@ -22087,7 +22087,7 @@ class StartView:
 
 	def close(self) -> None:
 		"""Stop the preview and close an open dialog, whose fields go with this window."""
-		if self.dialog is not None:
+		if self.dialog:
 			self.dialog.close()
 		self.preview.close()
 
@@ -22103,7 +22103,7 @@ class WorkDialog(Dialog):
 
 	def _done(self, result: Any, fault: Exception | None) -> None:
 		self.busy.hide()
-		if fault is None:
+		if not fault:
 			self.show(result)
 		else:
 			words = fault.reason if isinstance(fault, Refused) else "That did not work."
@@ -22527,7 +22527,7 @@ class SettingsDialog(Dialog):
 		self._tick()
 
 	def _devices(self, found: Any, fault: Exception | None) -> None:
-		if fault is None:
+		if not fault:
 			self.found = found
 			self.choose(self.name)
 
@@ -22651,7 +22651,7 @@ class SettingsDialog(Dialog):
 			meter.show(level)
 		if self.meters:
 			self.look.say(self.advice, tr("Headphones stop echo for everyone.") if leaks else "")
-		if self.tile is not None:
+		if self.tile:
 			note = "" if picture is not None else tr(self.backend.preview.failed.get("camera", ""))
 			looks = TileLook(name=tr("You"), mirror=mirrored(self.backend), note=note)
 			self.tile.show(looks)
@@ -23355,7 +23355,7 @@ class MainAppView:
 			self._second = int(now)
 			self._forget_gone(now)
 			self.attendees.show(shot)
-		self.stage.veiled = self.dialog is not None and self.dialog.open
+		self.stage.veiled = bool(self.dialog and self.dialog.open)
 		seen = in_sight(self.stage.canvas)
 		self.stage.see(seen)
 		power.need("display", self, self.stage.shows_others)
@@ -23510,7 +23510,7 @@ class MainAppView:
 		if name == "messages":
 			self.side.buttons["chat"].show(unread=False)
 		focus = focused(self.look.root)
-		if not self.write() and focus is not None and not focus.winfo_viewable():
+		if not self.write() and focus and not focus.winfo_viewable():
 			self.stage.focus_set()  # a hidden text would take in letters that nobody sees
 
 	def write(self) -> bool:
@@ -23550,7 +23550,7 @@ class MainAppView:
 
 	def ask(self, dialog: Dialog) -> None:
 		"""Show a dialog in place of another."""
-		if self.dialog is not None:
+		if self.dialog:
 			self.dialog.close()
 		self.dialog, dialog.back = dialog, self.write
 
@@ -23579,9 +23579,9 @@ class MainAppView:
 
 	def close(self) -> None:
 		"""Take the window apart."""
-		if self.dialog is not None:
+		if self.dialog:
 			self.dialog.close()
-		if self.bar is not None:
+		if self.bar:
 			self.bar.window.destroy()
 			self.backend.orders.put("show")
 		power.need("display", self, False)
@@ -23653,11 +23653,11 @@ class Keys:
 	def _first(self, event: Event) -> str | None:
 		view, key, state, char = self.loop.view, event.keysym, int(event.state), event.char
 		focus, chord, shift = focused(self.root), modifiers(state), bool(state & 1)
-		typing = focus is not None and focus.winfo_class() in self.TEXTS
+		typing = focus and focus.winfo_class() in self.TEXTS
 		self._again = self._heard(True, event)
 		talk, enter = key == "space" and not typing, key in ("Return", "KP_Enter") and not shift
 		if self._again and (talk or enter or key == "Escape"):
-			if talk and view is not None and view.talk.on:
+			if talk and view and view.talk.on:
 				view.talk.press()
 			return "break"
 		if key == "Escape" and event.widget.winfo_class() != "Menu":
@@ -23666,7 +23666,7 @@ class Keys:
 		if chord in ("control", "alt"):
 			return self._chord(event, chord, shift)
 		text = char not in ("", " ") and char.isprintable()
-		if not text or view is None or typing or grabbed(self.root) or not view.reading():
+		if not text or not view or typing or grabbed(self.root) or not view.reading():
 			return None
 		view.chat.composer.type(char)
 		return "break"
@@ -23678,7 +23678,7 @@ class Keys:
 				event.widget.event_generate(self.EDIT[name])
 				return "break"
 			what = self.commands.get(f"ctrl+{'shift+' * shift}{name}")
-			if what and chord == "control" and view is not None and not grabbed(self.root):
+			if what and chord == "control" and view and not grabbed(self.root):
 				if not self._again:
 					view.run(what)
 				return "break"
@@ -23686,7 +23686,7 @@ class Keys:
 
 	def _press(self, event: Event) -> None:
 		view, focus = self.loop.view, focused(self.root)
-		if view is None or grabbed(self.root) or modifiers(int(event.state)):
+		if not view or grabbed(self.root) or modifiers(int(event.state)):
 			return
 		if focus and focus.winfo_class() in self.TEXTS and event.keysym != "F11":
 			return
@@ -23702,7 +23702,7 @@ class Keys:
 			view.run(name)
 
 	def _release(self, _: object) -> None:
-		if self.loop.view is not None:
+		if self.loop.view:
 			self.loop.view.talk.release()
 
 
@@ -23790,7 +23790,7 @@ class WindowLoop:
 		dark_title(root, palette is not LIGHT)
 
 	def _unfocus(self, event: Event) -> None:
-		if self.view is not None and event.widget is self.view.stage.canvas:
+		if self.view and event.widget is self.view.stage.canvas:
 			self.view.stage.focus_set()
 
 	def restyle(self, page: str = "") -> None:
@@ -23800,13 +23800,13 @@ class WindowLoop:
 		self._style()
 		self.root.update_idletasks()  # it grows to LEAST
 		self.look.layers = before.layers
-		if self.view is not None:
+		if self.view:
 			self.view.rebuild(self.look)
-		elif self.start is not None:
+		elif self.start:
 			first = self.start
 			first.close()
 			self._new_start().resume(first)
-			if self.joining is not None:
+			if self.joining:
 				self.start.wait(self._words)
 			first.frame.destroy()
 		before.forget()
@@ -23825,27 +23825,27 @@ class WindowLoop:
 
 	def begin(self, work: Callable[[Joining], MeetingController], words: str) -> None:
 		"""Join or host, saying `words` meanwhile; it goes on whatever becomes of the view."""
-		if self.joining is None and self.start is not None:
+		if self.start and not self.joining:
 			self.joining, self._words = Joining(), words
 			self.start.wait(words)
 			self.tasks.run(partial(work, self.joining), partial(self._came, self.joining))
 
 	def cancel(self) -> None:
 		"""Give up what was begun."""
-		if self.joining is not None:
+		if self.joining:
 			self.joining.cancel()
 			self.joining = None
-			if self.start is not None:
+			if self.start:
 				self.start.wait("")
 
 	def _came(self, joining: Joining, controller: MeetingController, fault: Exception | None) -> None:
-		if joining is not self.joining or self.start is None:
-			if fault is None:  # it came at the very moment at which it was given up
+		if joining is not self.joining or not self.start:
+			if not fault:  # it came at the very moment at which it was given up
 				self.tasks.run(controller.close)
 			return
 		self.joining = None
 		self.start.wait("")
-		if fault is None:
+		if not fault:
 			self.enter(controller, self.start.preview.mic, self.start.preview.camera)
 		elif isinstance(fault, Refused):
 			self.start.refused(fault.code, fault.reason)
@@ -23854,7 +23854,7 @@ class WindowLoop:
 
 	def enter(self, controller: MeetingController, mic: bool = False, camera: bool = False) -> None:
 		"""Show the meeting of `controller`, with the devices on that were on in the preview."""
-		if self.start is not None:
+		if self.start:
 			self.start.close()
 			self.start.frame.destroy()
 			self.start = None
@@ -23869,7 +23869,7 @@ class WindowLoop:
 
 	def left(self, reason: str) -> None:
 		"""The meeting is over, for that reason if the user has to know it."""
-		if self.view is None or self.controller is None:
+		if not (self.view and self.controller):
 			return
 		view, controller, self.view, self.controller = self.view, self.controller, None, None
 		view.close()
@@ -23881,7 +23881,7 @@ class WindowLoop:
 
 	def ask_close(self) -> None:
 		"""The button of the title bar: who is in a meeting is asked as by Escape."""
-		if self.view is not None:
+		if self.view:
 			self.view.actions.ask_leave(closes=True)
 		else:
 			self.stop()
@@ -23955,13 +23955,13 @@ def run_window(
 	root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
 	loop = WindowLoop(app, root)
 	root.after_idle(close_splash)
-	if begin is not None:
+	if begin:
 		loop.begin(begin, "One moment…")
-	elif loop.start is not None and address:
+	elif loop.start and address:
 		loop.start.join_at(address, "")
 	root.mainloop()
 	loop.tasks.finish(5.0)
-	if loop.controller is not None:
+	if loop.controller:
 		loop.controller.close()
 	app.close()
 	del loop, root
