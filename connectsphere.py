@@ -16809,10 +16809,8 @@ def _play_test(spec: str, worker: Worker) -> None:
 	try:
 		with closing(open_speaker(spec, monotonic())) as speaker:
 			for hertz in (440.0, 554.4, 659.3):
-				sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(
-					12 * BLOCK
-				)
-				for block in np.split((sound * 9_000).astype(np.int16), 12):
+				sound = _tone(hertz, 12 * BLOCK_SECONDS, -11.2) * np.hanning(12 * BLOCK)
+				for block in np.split(sound.astype(np.int16), 12):
 					speaker.write(block)
 	except DeviceError as error:
 		log.warning("the speaker cannot be tested: %s", error)
