@@ -20738,7 +20738,7 @@ class NoteRow(Row):
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		px, tone = view.look.px, view.look.palette.third
-		view.text(width // 2, y + px(19), tr(self.words), 12, False, tone, width - px(30), "center")
+		view.text(width // 2, y + px(19), self.words, 12, False, tone, width - px(30), "center")
 		return px(34)
 
 
@@ -21146,7 +21146,7 @@ class ChatPanel:
 		day = ""
 		for line in shot.chat:
 			while notes and notes[0][0] < line.n:
-				rows.append(NoteRow(notes.popleft()[1]))
+				rows.append(NoteRow(tr(notes.popleft()[1])))
 				before = None
 			today = clock(line.at, "%Y-%m-%d")
 			if today != day:
@@ -21160,8 +21160,8 @@ class ChatPanel:
 			)
 			rows.append(ChatRow(line, not joined, line.sender in shot.hosts, line.n in self._whole, self))
 			before = line
-		rows += [NoteRow(words) for _, words in notes]
-		self.list.show(rows or [NoteRow("No messages yet")])
+		rows += [NoteRow(tr(words)) for _, words in notes]
+		self.list.show(rows or [NoteRow(tr("No messages yet"))])
 
 	def _send(self, text: str, to: str) -> None:
 		ref = secrets.token_hex(8)
@@ -21347,7 +21347,7 @@ class AttendeesPanel:
 		if shot.leads and (missing := self._missing()):
 			rows.append(FlowRow(tr("Missing: {names}", names=len(missing))))
 			rows += [NoteRow(", ".join(missing[at : at + 2])) for at in range(0, len(missing), 2)]
-		rows += [self._person(one, hands) for one in people] or [NoteRow("Nobody is called so")]
+		rows += [self._person(one, hands) for one in people] or [NoteRow(tr("Nobody is called so"))]
 		left = [name for name, one in self.gone.items() if not one.lost and name not in shot.banned]
 		if left and shot.leads:
 			rows.append(FlowRow(tr("Left: {names}", names=", ".join(left))))
@@ -21391,7 +21391,7 @@ class AttendeesPanel:
 		choices = ((f"{ask}:1", tr("Let in"), True), (f"{ask}:0", tr("Decline"), False))
 		yield FlowRow(knock_words(event), choices, self._answer, waits=True)
 		if why := self.WHY.get(event["why"]):
-			yield NoteRow(why)
+			yield NoteRow(tr(why))
 
 	def _answer(self, name: str) -> None:
 		number, on = int(name[3:-2]), name[-1] == "1"
@@ -21491,7 +21491,7 @@ class FilesPanel:
 			late = [p.name for p in shot.people if not p.leads and p.name not in one.has]
 			if one.own and one.kind == "sheet" and one.state == "offered" and late:
 				rows.append(NoteRow(tr("Missing: {names}", names=", ".join(late))))
-		self.list.show(rows if shot.files else [*rows, NoteRow("No files yet")])
+		self.list.show(rows if shot.files else [*rows, NoteRow(tr("No files yet"))])
 
 	def _work(self, shot: Snapshot) -> Iterator[Row]:
 		title, done = shot.rules.collecting, shot.handed_in
@@ -21952,7 +21952,7 @@ class StartView:
 		rows: list[Row] = [MeetingRow(one, one == self.chosen, partial(self._choose, one)) for one in found]
 		looking = "No meeting was found on this network." if late else "Looking for meetings…"
 		notes = looking, system_asks("find")
-		self.list.show(rows or [NoteRow(words) for words in notes if words])
+		self.list.show(rows or [NoteRow(tr(words)) for words in notes if words])
 		if asked := self._asks(self.chosen):
 			self.pin_area.pack(fill="x", pady=(self.look.px(12), self.look.px(8)))
 		else:
@@ -22320,7 +22320,7 @@ class ShareDialog(Dialog):
 			DrawnRow(partial(self._pair, found[at : at + 2])) for at in range(0, len(found), 2)
 		]
 		self.cards.configure(height=min(room, self.step[1] * len(rows) + self.look.px(34)))
-		rows += [NoteRow(note)] * bool(note)
+		rows += [NoteRow(tr(note))] * bool(note)
 		self.cards.show(rows, again=True)
 
 	def _pair(self, pair: Sequence[tuple[str, str, Picture | None]], _: ListView, y: int, __: int) -> int:
@@ -23025,7 +23025,7 @@ class Actions:
 		"""What everyone sees; what lets it stand still or go on, and what ends it."""
 		paused = self.me().paused
 		pause = partial(self.view.act, "pause", on=not paused)
-		words = tr("Paused") if paused else tr("Everyone sees {name}", name=tr(self.shown))
+		words = tr("Paused") if paused else tr("Everyone sees {name}", name=self.shown)
 		pauses = tr("Resume") if paused else tr("Pause"), pause
 		return words, "plain", pauses, (tr("Stop share"), self.share)
 
