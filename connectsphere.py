@@ -16750,10 +16750,16 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 
 
 class Preview:
-	"""Camera and microphone before the meeting, seen and heard by nobody else. Only closing waits."""
+	"""Camera and microphone, seen and heard by nobody else: before a meeting, and those that it has not on.
 
-	def __init__(self, settings: Callable[[str], str]):
-		self._settings = settings
+	Only closing waits.
+	"""
+
+	def __init__(
+		self, settings: Callable[[str], str], meeting: Callable[[], MeetingController | None] = lambda: None
+	):
+		self._settings, self._meeting = settings, meeting
+		self._joining = self._tried = (False, False)
 		self._options = ClientOptions(sound="original")
 		self._camera = CameraSender(self._options, lambda *_: None, self._tell)
 		self._mic = MicrophoneSender(self._options, lambda *_: None, self._tell, lambda: 0, VoiceProcessor())
@@ -16771,11 +16777,32 @@ class Preview:
 	def level(self) -> float:
 		return self._mic.level
 
+	def now(self) -> tuple[tuple[float, float, bool], int, Picture | None]:
+		"""(`Snapshot.sound`, serial, picture) of what the meeting has on, else of what runs here."""
+		(camera, mic), meeting = self._live(), self._meeting()
+		picture = meeting.picture("self") if meeting and camera else self.picture
+		return (meeting.snapshot().sound if meeting and mic else (self.level, 0.0, False), *picture)
+
+	def _live(self) -> tuple[bool, bool]:
+		shot = meeting.snapshot() if (meeting := self._meeting()) else None
+		me = shot and shot.person(shot.me)
+		return (me.camera, me.mic) if me else (False, False)
+
 	def run(self, camera: bool, mic: bool) -> None:
-		"""Run what is wanted, end what is not."""
-		for what, on in (("camera", camera), ("mic", mic)):
-			if on != self._wanted[what]:
-				self._turn(what, on)
+		"""Have on what is wanted for joining."""
+		self._joining = camera, mic
+		self._follow()
+
+	def try_out(self, camera: bool, mic: bool) -> None:
+		"""Have these on for the settings, too."""
+		camera_on, mic_on = self._live()
+		self._tried = camera and not camera_on, mic and not mic_on
+		self._follow()
+
+	def _follow(self) -> None:
+		for what, *asked in zip(self._wanted, self._joining, self._tried, strict=True):
+			if any(asked) != self._wanted[what]:
+				self._turn(what, any(asked))
 
 	def using(self) -> list[str]:
 		"""Which of camera and mic it has open."""
@@ -16896,7 +16923,7 @@ class Program:
 		self._known = KnownHosts(home)
 		self._tokens = ResumeTokens(home)
 		self._tokens.close()
-		self.preview = Preview(self.setting)
+		self.preview = Preview(self.setting, lambda: self._controller if self._meets else None)
 		self._hosted: HostedMeeting | None = None
 		self._controller: MeetingController | None = None
 		self._crowd: ChildKeeper | None = None
@@ -21618,7 +21645,6 @@ class PreviewCard(Painted):
 		super().__init__(look, parent, look.px(200), look.px(120), focus=True)  # it fills what there is
 		self.backend, self.name = backend, name
 		self.mic = self.camera = False
-		self._tried = (False, False)  # camera and mic that the settings want as well
 		self.own = PictureBox(self, lambda: self.backend.preview.picture)
 		self.chosen_action = "preview:mic"
 		self.walkable()
@@ -21626,16 +21652,12 @@ class PreviewCard(Painted):
 	def flip(self, what: str) -> None:
 		"""Switch camera or microphone for joining."""
 		setattr(self, what, not getattr(self, what))
-		self.run(*self._tried)
+		self.run()
 		self.paint()
 
-	def run(self, camera: bool, mic: bool) -> None:
-		"""Let these be on for the settings, beside what is to be on at joining."""
-		self._tried = (camera, mic)
-		self.backend.preview.run(self.camera or camera, self.mic or mic)
-
-	def now(self) -> tuple[tuple[float, float, bool], int, Picture | None]:
-		return ((self.backend.preview.level, 0.0, False), *self.backend.preview.picture)
+	def run(self) -> None:
+		"""Let what is to be on at joining be on now."""
+		self.backend.preview.run(self.camera, self.mic)
 
 	def paint(self) -> None:
 		px, (width, height) = self.look.px, self.extent
@@ -21836,7 +21858,7 @@ class StartView:
 			(label.grid_remove if low else label.grid)()
 
 	def settings(self, page: str = "audio") -> None:
-		self.dialog = SettingsDialog(self, self.preview, page)
+		self.dialog = SettingsDialog(self, page)
 
 	def _check(self) -> None:
 		self.dialog = DoctorDialog(self, self._check)
@@ -22027,7 +22049,7 @@ class StartView:
 		self.pin.set(before.pin.value)
 		self.say(before.reason)
 		self.preview.mic, self.preview.camera = before.preview.mic, before.preview.camera
-		self.preview.run(camera=False, mic=False)
+		self.preview.run()
 
 	def refused(self, code: str, reason: str) -> None:
 		"""Say why it did not work; a changed host asks loudly."""
@@ -22225,29 +22247,6 @@ class GiveDialog(WorkDialog):
 
 
 # -- settings
-
-
-class CallPreview:
-	"""The meeting's devices for the settings; those that are off there are tried here."""
-
-	def __init__(self, backend: Program, controller: MeetingController):
-		self.preview, self.controller = backend.preview, controller
-
-	def _live(self) -> tuple[bool, bool, tuple[float, float, bool]]:
-		shot = self.controller.snapshot()
-		me = shot.person(shot.me) or Person(0, shot.name)
-		return me.camera, me.mic, shot.sound
-
-	def run(self, camera: bool, mic: bool) -> None:
-		"""Run what is wanted and not on in the meeting."""
-		camera_on, mic_on, _ = self._live()
-		self.preview.run(camera and not camera_on, mic and not mic_on)
-
-	def now(self) -> tuple[tuple[float, float, bool], int, Picture | None]:
-		"""(`Snapshot.sound`, serial, picture) of the meeting's devices, else of those tried out."""
-		camera_on, mic_on, sound = self._live()
-		picture = self.controller.picture("self") if camera_on else self.preview.picture
-		return (sound if mic_on else (self.preview.level, 0.0, False), *picture)
 
 
 def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) -> str:
@@ -22495,10 +22494,10 @@ class SettingsDialog(Dialog):
 		("keys", "Shortcuts", "keyboard"),
 	)
 
-	def __init__(self, view: Any, preview: PreviewCard | CallPreview, page: str):
+	def __init__(self, view: Any, page: str):
 		super().__init__(view.look, "", 820, 560)
 		self.backend: Program = view.backend
-		self.preview, self.restyle, look = preview, view.restyle, self.look
+		self.preview, self.restyle, look = self.backend.preview, view.restyle, self.look
 		px, p = look.px, look.palette
 		self.found: Mapping[str, Sequence[tuple[str, str]]] = {}
 		self.meters: list[Meter] = []  # as heard, as sent
@@ -22538,7 +22537,7 @@ class SettingsDialog(Dialog):
 		)
 		for key, tab in self.tabs.items():
 			tab.show(kind="plain" if key == name else "ghost")
-		self.preview.run(camera=name == "video", mic=name == "audio")
+		self.preview.try_out(camera=name == "video", mic=name == "audio")
 		getattr(self, f"_{name}")()
 
 	def _words(self, text: str) -> None:
@@ -22655,7 +22654,7 @@ class SettingsDialog(Dialog):
 	def close(self) -> None:
 		"""Take it away; devices that ran for it alone stop."""
 		if self.open:
-			self.preview.run(camera=False, mic=False)
+			self.preview.try_out(camera=False, mic=False)
 		self._no_tile()
 		super().close()
 
@@ -23570,7 +23569,7 @@ class MainAppView:
 
 	def settings(self, page: str = "audio") -> None:
 		"""Open the settings."""
-		self.ask(SettingsDialog(self, CallPreview(self.backend, self.controller), page))
+		self.ask(SettingsDialog(self, page))
 
 	def close(self) -> None:
 		"""Take the window apart."""

@@ -204,15 +204,15 @@ def last(call: FakeController, do: str) -> Any:
 	return next(iter(sent(call, do)[-1:]), None)
 
 
-class FakePreview:
-	"""Camera and microphone of the start window."""
+class FakePreview(cs.Preview):
+	"""Camera and microphone of the start window and the settings: what is asked of them is noted alone."""
 
-	def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+	def __init__(self, calls: list[tuple[Any, ...]], meeting: Callable[[], Any]) -> None:
+		super().__init__(lambda _: "none", meeting)
 		self.calls = calls
-		self.failed: dict[str, str] = {}
 
-	def run(self, camera: bool, mic: bool) -> None:
-		self.calls.append(("preview", camera, mic))
+	def _follow(self) -> None:
+		self.calls.append(("preview", *map(any, zip(self._joining, self._tried, strict=True))))
 
 	@property
 	def picture(self) -> tuple[int, cs.Picture | None]:
@@ -252,7 +252,8 @@ class FakeBackend:
 		self.closed = False
 		self.folder = Path("/no/such/folder")
 		self.orders: queue.SimpleQueue[str] = queue.SimpleQueue()
-		self.preview, self.voice = FakePreview(self.calls), FakeVoice(self.calls)
+		self.preview = FakePreview(self.calls, lambda: self.controllers[-1] if self.controllers else None)
+		self.voice = FakeVoice(self.calls)
 
 	def find(self) -> Sequence[cs.MeetingAd]:
 		return self.meetings

@@ -182,6 +182,18 @@ def test_start_has_the_settings(opened: Open) -> None:
 	assert driver.backend.calls[-1] == ("preview", False, False)
 
 
+@pytest.mark.parametrize("on", [False, True])
+def test_the_settings_try_out_what_the_meeting_has_not_on(opened: Open, on: bool) -> None:
+	driver = opened()
+	call = driver.meet()
+	shot = call.snapshot()
+	people = tuple(replace(one, mic=on) if one.id == shot.me else one for one in shot.people)
+	call.change(people=people, sound=(1.0, 0.9, True))
+	driver.view.settings("audio")
+	assert driver.backend.calls[-1] == ("preview", False, not on)
+	assert (driver.backend.preview.now()[0] == (1.0, 0.9, True)) == on
+
+
 def test_start_asks_for_an_address(opened: Open) -> None:
 	driver = opened()
 	driver.backend.meetings = []

@@ -89,6 +89,7 @@ class Driver:
 	def meet(self, people: int = 9, host: bool = False, **changes: Any) -> FakeController:
 		"""Go into a meeting."""
 		controller = FakeController(people, host, **changes)
+		self.backend.controllers.append(controller)
 		self.loop.enter(controller, mic=False, camera=False)
 		self.until(lambda: self.view.stage.tiles and self.view.stage.canvas.winfo_ismapped(), "the stage")
 		self.pump(0.1)
