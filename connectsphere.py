@@ -23732,7 +23732,6 @@ class WindowLoop:
 		self.tasks = Tasks()
 		self.joining: Joining | None = None
 		self.painter = TilePainter()
-		self._after = self._pasting = ""
 		root.title(APP_NAME)
 		root.wm_client(platform.node())
 		root.protocol("WM_DELETE_WINDOW", self.ask_close)
@@ -23889,11 +23888,11 @@ class WindowLoop:
 			self._tick()
 		finally:  # whatever went wrong, the next tick comes
 			spent = (monotonic() - begun) * 1000
-			self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
+			self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
 
 	def _paste(self) -> None:
 		self.painter.paste()
-		self._pasting = self.root.after(self.PASTE, self._paste)
+		self.root.after(self.PASTE, self._paste)
 
 	def _tick(self) -> None:
 		self.tasks.poll()
@@ -23917,9 +23916,8 @@ class WindowLoop:
 		if self.root.winfo_width() > 1:  # it was shown
 			self.backend.set_setting("window", self.root.geometry())
 		self.cancel()
-		for timer in filter(None, (self._after, self._pasting)):
-			self.root.after_cancel(timer)
-		self._after = self._pasting = ""
+		for timer in self.root.tk.splitlist(self.root.tk.call("after", "info")):
+			self.root.tk.call("after", "cancel", timer)
 		if view := self.view or self.start:
 			view.close()
 		self.view = None
