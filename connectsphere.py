@@ -13612,8 +13612,7 @@ class MicrophoneSender(DeviceThread):
 		until = monotonic() + self.LET_GO * (10 if self._options.talks_held else 1)
 		with suppress(DeviceError):
 			while self._going and monotonic() < until:
-				samples = self._without_offset(microphone.read())
-				heard.append(level_db(samples) >= self.MISTAKEN_DB)
+				heard.append(level_db(self._without_offset(microphone.read())) >= self.MISTAKEN_DB)
 				if 2 * sum(heard) > self.MISTAKEN_BLOCKS:
 					self._mistaken = monotonic()
 
@@ -15736,8 +15735,7 @@ class Commands(Part):
 
 	def device_changed(self, what: str, state: str, reason: str) -> None:
 		"""A device is off, live or failed now."""
-		devices = {**self.shot.devices, what: DeviceState(state, reason)}
-		self.state.update(devices=devices)
+		self.state.update(devices={**self.shot.devices, what: DeviceState(state, reason)})
 		on = state == "live"
 		if state == "failed" and not self.me.media.on(what):
 			self.wanted[what] = False
@@ -15858,8 +15856,7 @@ class Commands(Part):
 			raise not_permitted(what)
 		self._camera_back &= what != "camera"
 		state = self.shot.devices.get(what, DeviceState()).state
-		settled = on == self.me.media.on(what) == (state == "live")
-		if settled:
+		if on == self.me.media.on(what) == (state == "live"):
 			self.me.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
 			return
 		self.options.talks_held = "held" in command
@@ -15870,8 +15867,7 @@ class Commands(Part):
 
 	def turn(self, what: str, on: bool) -> None:
 		"""Turn a device on or off."""
-		failed = self.shot.devices.get(what, DeviceState()).state == "failed"
-		if failed or on != self.me.media.on(what):
+		if self.shot.devices.get(what, DeviceState()).state == "failed" or on != self.me.media.on(what):
 			self.wanted[what] = on
 			self.me.media.turn(what, on)
 
@@ -15902,8 +15898,7 @@ class Commands(Part):
 
 	def send_watch(self) -> None:
 		"""Tell the server whose pictures are wanted."""
-		people = self.shot.people
-		ids = {one.id: self._watch[one.name] for one in people if one.name in self._watch}
+		ids = {one.id: self._watch[one.name] for one in self.shot.people if one.name in self._watch}
 		ids.pop(self.shot.me, None)
 		self.me.media.watch(frozenset(ids))
 		streams = {str(ident): {"layer": layer, "fps": fps} for ident, (layer, fps) in ids.items()}
@@ -16140,8 +16135,7 @@ class MeetingController:
 		if type not in SAID and not self.server.standing:
 			raise Refused("unreachable")
 		if "ref" in command or type in SAID:
-			answered = partial(self._on_answer, command.get("ref"))
-			self.requests.make({"type": type, **members}, answered)
+			self.requests.make({"type": type, **members}, partial(self._on_answer, command.get("ref")))
 		else:
 			self.send(type, **members)
 
@@ -17010,8 +17004,7 @@ class Program:
 			shot = self._controller.snapshot()
 			facts = replace(facts, standby=True, reachable=facts.reachable and shot.name in shot.heirs)
 		if self._hosted:
-			own = {each.address for each in interfaces()}
-			facts = replace(facts, tried=self._hosted.tried - own)
+			facts = replace(facts, tried=self._hosted.tried - {each.address for each in interfaces()})
 		return diagnose(facts)
 
 	def give_app(self) -> GivenApp:
@@ -17134,8 +17127,7 @@ class Program:
 			found[what].append(("none", none))
 			chosen = self.setting(what)
 			if chosen not in dict(found[what]):
-				words = "Test card" if chosen == "pattern" else chosen
-				found[what].insert(-1, (chosen, words))
+				found[what].insert(-1, (chosen, "Test card" if chosen == "pattern" else chosen))
 		return found
 
 	def screens(self) -> Sequence[tuple[str, str, Picture | None]]:
@@ -17282,8 +17274,7 @@ class DemoWatch:
 		self._names = names
 		self._sound: deque[Samples] = deque(maxlen=AUDIO_RATE // BLOCK)
 		controller.media.ear = self._sound.append
-		streams = {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}
-		controller.do({"do": "watch", "streams": streams})
+		controller.do({"do": "watch", "streams": {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}})
 
 	def look(self) -> tuple[set[str], set[str], str]:
 		"""(who is seen, who is heard, rate and delay in words) over the last second or two."""
@@ -18011,9 +18002,8 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 
 	@staticmethod
 	def _find() -> dict[str, Path]:
-		home = Path.home()
 		places = [
-			Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".local/share/fonts",
+			Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts",
 			Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", Path("/System/Library/Fonts"),
 			Path("/Library/Fonts"),
 		]  # fmt: skip
@@ -18026,8 +18016,7 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 		return ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
 
 	def _names(self, char: str, bold: bool) -> tuple[str, ...]:
-		code = ord(char)
-		found = (names for low, high, names in self._scripts if low <= code <= high)
+		found = (names for low, high, names in self._scripts if low <= ord(char) <= high)
 		return next(found, self._faces[bold])
 
 	def runs(self, text: str, bold: bool) -> list[tuple[str, tuple[str, ...]]]:
@@ -18892,8 +18881,7 @@ class Button(Painted):
 
 	def _content(self, width: int, height: int, colour: str) -> None:
 		look, bold = self.look, self.kind in ("primary", "danger", "link", "plain")
-		font = look.font(self.text_size, bold)
-		room = font.measure(self.words) if self.words else 0
+		room = look.font(self.text_size, bold).measure(self.words) if self.words else 0
 		icon = look.px(20) if self.icon_name else 0
 		gap = look.px(6) if room and icon else 0
 		x = look.px(12) if self.left else max(look.px(4), (width - room - icon - gap) // 2)
@@ -19125,8 +19113,7 @@ class Slider(Painted):
 		at = px(12) + round((width - px(24)) * self.value)
 		self.box(px(2), px(11), width - px(4), px(4), 2, p.line)
 		self.box(px(2), px(11), max(px(5), at), px(4), 2, p.accent)
-		ring = p.text if self.ring else p.focus
-		self.box(at, px(13), px(20), px(20), 10, ring, anchor="center")
+		self.box(at, px(13), px(20), px(20), 10, p.text if self.ring else p.focus, anchor="center")
 		self.box(at, px(13), px(12), px(12), 6, p.on_accent, anchor="center")
 
 
@@ -19349,8 +19336,8 @@ class Dialog:
 
 	def sheet(self, height: int, below: float = 0) -> Painted:
 		"""A place to draw on below what is there, `height` real pixels high."""
-		px, wide = self.look.px, self.width - self.look.px(54)
-		made = Painted(self.look, self.body, wide, height)
+		px = self.look.px
+		made = Painted(self.look, self.body, self.width - px(54), height)
 		return made.pack(anchor="w", padx=px(24), pady=(0, px(below)))
 
 	def _take(self) -> None:
@@ -21246,8 +21233,7 @@ class PersonRow(Row):
 		off = "" if one.camera else p.bad
 		view.icon(x, middle, "camera", 17, p.third if off else p.second, off, anchor="e")
 		icon, colour = ("bars", p.good) if self.speaking else ("mic", p.second)
-		mic = look.icon(icon, 17, colour, "" if one.mic else p.bad)
-		view.image(x - px(26), middle, mic, "e")
+		view.icon(x - px(26), middle, icon, 17, colour, "" if one.mic else p.bad, anchor="e")
 		if one.hand:
 			view.icon(x - px(52), middle, "hand", 17, p.warn, anchor="e")
 		x = px(52)
@@ -22647,8 +22633,7 @@ class SettingsDialog(Dialog):
 			self.look.say(self.advice, tr("Headphones stop echo for everyone.") if leaks else "")
 		if self.tile:
 			note = "" if picture is not None else tr(self.backend.preview.failed.get("camera", ""))
-			looks = TileLook(name=tr("You"), mirror=mirrored(self.backend), note=note)
-			self.tile.show(looks)
+			self.tile.show(TileLook(name=tr("You"), mirror=mirrored(self.backend), note=note))
 		self._later(100, self._tick)
 
 	def close(self) -> None:
@@ -22754,8 +22739,7 @@ class EventWords:
 		elif notice := self.NOTICES.get(event["event"]):
 			words, view = tr(notice[0], **event), self.view
 			if notice[1] == "✋" and view.shot.leads:
-				give = partial(view.act, "word", to=event["name"])
-				self._tell(words, notice[1], "Give the word", give)
+				self._tell(words, notice[1], "Give the word", partial(view.act, "word", to=event["name"]))
 			elif notice[1]:
 				self._tell(words, notice[1])
 			else:
@@ -23141,8 +23125,7 @@ class Actions:
 			choices = choices if len(choices) > 1 else ["✓", "✗"]
 			return {"do": "ask", "question": question or "?", "answers": choices[:MOST_ANSWERS]}
 
-		fields = {"Question": "", "Answers, with / between them": ""}
-		self._form("Quick question…", "Send", ask, fields)
+		self._form("Quick question…", "Send", ask, {"Question": "", "Answers, with / between them": ""})
 
 	def ask_collect(self) -> None:
 		"""What is to be handed in."""
@@ -23300,8 +23283,7 @@ class MainAppView:
 		self.toasts, self.reactions = ToastStack(self.stage), Reactions(self.stage)
 		self.panel = SidePanel(look, frame, self.show_panel)
 		self.chat = ChatPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.save_chat)
-		menu = self.stage.hover.menu
-		self.attendees = AttendeesPanel(look, self.panel.frame, menu, self.act, self.run)
+		self.attendees = AttendeesPanel(look, self.panel.frame, self.stage.hover.menu, self.act, self.run)
 		self.files = FilesPanel(
 			look, self.panel.frame, self.act, partial(self.actions.upload, "upload"),
 			self.actions.show_folder, self.run,
@@ -23685,8 +23667,7 @@ class Keys:
 		if focus and focus.winfo_class() in self.TEXTS and event.keysym != "F11":
 			return
 		if event.keysym == "space":
-			wanted = self.loop.backend.setting("space_talk")
-			talks = wanted and focus in (None, self.root, view.stage.canvas)
+			talks = self.loop.backend.setting("space_talk") and focus in (None, self.root, view.stage.canvas)
 			if talks and (view.talk.on or not view.controller.snapshot().wants("mic")):
 				view.talk.press()
 			return
