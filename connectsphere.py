@@ -13792,10 +13792,13 @@ class MediaManager:
 			self._devices[what].renew()
 
 	def _run_player(self, worker: Worker) -> None:
-		start = self._started
+		audio, start = cast(AudioPlane, self.audio), self._started
 		while not worker.stopping.is_set():
 			if self._unheard:
-				self._play_to_nobody(worker, start)
+				audio.play_to_nobody(start)
+				while self._unheard and not worker.stopping.wait(0.25):
+					pass
+				audio.play_to_nobody(math.inf)
 			else:
 				self._play(worker, self._options.speaker, start)
 			start = monotonic()
@@ -13804,13 +13807,6 @@ class MediaManager:
 	def _unheard(self) -> bool:
 		room = self._options.mic.startswith("room:")
 		return self._options.speaker == "none" and self.ear is None and not room
-
-	def _play_to_nobody(self, worker: Worker, start: float) -> None:
-		audio = cast(AudioPlane, self.audio)
-		audio.play_to_nobody(start)
-		while self._unheard and not worker.stopping.wait(0.25):
-			pass
-		audio.play_to_nobody(math.inf)
 
 	def _play(self, worker: Worker, spec: str, start: float) -> None:
 		speaker, live, told, pause, due = open_speaker("none", start), False, False, 0.5, start
@@ -13846,10 +13842,9 @@ class MediaManager:
 
 	def heard(self) -> Json:
 		"""What a `Snapshot` says of the own microphone."""
-		mic = self._microphone
-		level, captured = (mic.level, mic.captured) if mic else (0.0, 0.0)
-		sound = captured, level, self._voice.echo > 0.5
-		return {"sound": sound, "muted_speech": mic is not None and mic.muted_speech}
+		if not (mic := self._microphone):
+			return {}
+		return {"sound": (mic.captured, mic.level, self._voice.echo > 0.5), "muted_speech": mic.muted_speech}
 
 	def video_stats(self, ident: int) -> Json | None:
 		"""The `stats` entry of a sender."""
@@ -14170,21 +14165,15 @@ class ScreenPresenter:
 		size, seconds = self.feed.acknowledge(monotonic())
 		self._updates += 1
 		self._rates.note(size, seconds)
-		self._follow(size, seconds)
+		if size >= 1 << 15:
+			change = -8 if seconds > self.SLOW else 2 if seconds < self.QUICK else 0
+			self._quality = max(self.WORST_QUALITY, min(self.BEST_QUALITY, self._quality + change))
 		if self.feed.ready:
 			self._ready.set()
 
 	def stats(self) -> Json:
 		"""The `stats` entry of who shares; latency until most viewers have painted."""
 		return {"updates": self._updates, "exact": self._exact, **self._rates.told()[1]}
-
-	def _follow(self, size: int, seconds: float) -> None:
-		if size < 1 << 15:
-			return
-		if seconds > self.SLOW:
-			self._quality = max(self.WORST_QUALITY, self._quality - 8)
-		elif seconds < self.QUICK:
-			self._quality = min(self.BEST_QUALITY, self._quality + 2)
 
 	def _run(self, worker: Worker) -> None:
 		try:
@@ -16117,9 +16106,7 @@ class MeetingController:
 			link.close()
 
 	def _report_path(self) -> None:
-		link = self.server.link
-		report = self.media.path_report() if link and link.welcomed else None
-		if report:
+		if self.server.standing and (report := self.media.path_report()):
 			self.send("report", **report)
 
 	def send(self, type: str, **members: Any) -> None:
