@@ -19270,7 +19270,9 @@ class ListView(Painted):
 			self.bar.place_forget()
 		if width != self.width:  # the bar has come or gone
 			self.paint()
-		self._ring()
+		if has_focus(self.canvas) and self.chosen_action in self.actions:
+			x, y, right, foot = map(int, self.canvas.coords(self.chosen_action))
+			self.box(x, y, right - x, foot - y, 9, "", self.look.palette.focus, 2)
 
 	def row_at(self, y: int) -> Any:
 		"""The row at `y` on the screen, or None."""
@@ -19282,11 +19284,6 @@ class ListView(Painted):
 		super()._walk(by, event)
 		if self.chosen_action == before:
 			self.yview("scroll", by)
-
-	def _ring(self) -> None:
-		if has_focus(self.canvas) and self.chosen_action in self.actions:
-			x, y, right, foot = map(int, self.canvas.coords(self.chosen_action))
-			self.box(x, y, right - x, foot - y, 9, "", self.look.palette.focus, 2)
 
 
 class Dialog:
@@ -23342,7 +23339,10 @@ class MainAppView:
 			self.card.show(shot)
 		elif self.card:
 			self.flip_class()
-		self._notice(shot)
+		if self.notice.show(*self._lines(shot)):
+			self.notice.frame.grid(row=1, column=1, columnspan=2, sticky="ew")
+		else:
+			self.notice.frame.grid_remove()
 		greets = self._warned_muted < 0 and shot.leads and shot.people[1:] and not shot.wants("mic")
 		told = monotonic() - self._warned_muted < 30 or self.talk.on
 		if (greets or shot.muted_speech) and not told:
@@ -23361,12 +23361,6 @@ class MainAppView:
 			self.stage.plan.lost = lost
 			self.stage.arrange()
 			self.needs_render = True
-
-	def _notice(self, shot: Snapshot) -> None:
-		if self.notice.show(*self._lines(shot)):
-			self.notice.frame.grid(row=1, column=1, columnspan=2, sticky="ew")
-		else:
-			self.notice.frame.grid_remove()
 
 	def _lines(self, shot: Snapshot) -> Iterator[tuple[Any, ...]]:
 		asked, rules, actions = shot.question, shot.rules, self.actions
@@ -24174,19 +24168,14 @@ def report_unhandled_errors() -> None:
 LOG_VARIABLE = "CONNECTSPHERE_LOG"  # a parent's log file, for its children
 
 
-def inherited_log(options: Namespace) -> str:
-	"""The log file of a child whose parent has one."""
-	role = "server" if options.serve_child else "mixer" if options.mixer else "crowd" if options.crowd else ""
-	parent = os.environ.get(LOG_VARIABLE, "")
-	return f"{parent}.{role}" if role and parent else ""
-
-
 def set_up_logging(options: Namespace) -> None:
 	"""The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB.
 
 	A child writes FILE.server, FILE.mixer or FILE.crowd.
 	"""
-	file = options.log or inherited_log(options)
+	role = "server" if options.serve_child else "mixer" if options.mixer else "crowd" if options.crowd else ""
+	parent = os.environ.get(LOG_VARIABLE, "")
+	file = options.log or (f"{parent}.{role}" if role and parent else "")
 	level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(file), 2)]
 	handler: logging.Handler = logging.StreamHandler()
 	if file:
