@@ -22882,11 +22882,6 @@ class Actions:
 		self.read = 0  # lines of chat, while the desktop was shared
 		self.refused: Run = str  # shows the last form again, with a reason
 
-	def me(self) -> Person:
-		"""Oneself as the roster says."""
-		shot = self.view.shot
-		return shot.person(shot.me) or Person(0, shot.name)
-
 	def toggle(self, what: str) -> None:
 		"""Microphone or camera on or off; before the first time, what the system may ask."""
 		view, told, shot = self.view, f"told_{what}", self.view.controller.snapshot()
@@ -22990,7 +22985,7 @@ class Actions:
 
 	def sharing(self) -> tuple[Any, ...]:
 		"""What everyone sees; what lets it stand still or go on, and what ends it."""
-		paused = self.me().paused
+		paused = any(one.paused for one in self.view.shot.people if one.id == self.view.shot.me)
 		pause = partial(self.view.act, "pause", on=not paused)
 		words = tr("Paused") if paused else tr("Everyone sees {name}", name=self.shown)
 		pauses = tr("Resume") if paused else tr("Pause"), pause
