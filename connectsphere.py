@@ -17323,7 +17323,6 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 TEXTS = """
 Screen {number}|Pantalla {number}|Écran {number}|स्क्रीन {number}
 A picture or video…|Una imagen o un vídeo…|Une image ou une vidéo…|कोई चित्र या वीडियो…
-Pictures and videos|Imágenes y vídeos|Images et vidéos|चित्र और वीडियो
 All files|Todos los archivos|Tous les fichiers|सभी फ़ाइलें
 The host shows it|Lo muestra el anfitrión|L'animateur l'affiche|होस्ट इसे दिखाता है
 Say aloud what happens|Decir en voz alta lo que pasa|Dire à voix haute ce qui se passe|जो हो रहा है उसे बोलकर बताएँ
@@ -17576,7 +17575,6 @@ New PIN|PIN nuevo|Nouveau PIN|नया PIN
 Ask|Pedir|Demander|कहें
 {by} asks for your camera|{by} te pide la cámara|{by} demande votre caméra|{by} आपका कैमरा चाहते हैं
 Save the list of who was here…|Guardar la lista de asistencia…|Enregistrer la liste des présents…|उपस्थिति सूची सहेजें…
-Who was here|Quién estuvo|Qui était là|कौन उपस्थित था
 They knock|Llaman|Ils frappent|दस्तक दें
 Closed|Cerrada|Fermée|बंद
 Open|Abierta|Ouverte|खुला
@@ -22330,8 +22328,9 @@ class ShareDialog(Dialog):
 			self._then(self._share)
 
 	def _choose_file(self) -> None:
-		kinds = [(tr("Pictures and videos"), self.FILES), (tr("All files"), "*")]
-		if path := asked_path(self.view.frame, tr("A picture or video…"), filetypes=kinds):
+		words = tr("A picture or video…")
+		kinds = [(words.rstrip("…"), self.FILES), (tr("All files"), "*")]
+		if path := asked_path(self.view.frame, words, filetypes=kinds):
 			self.share(path, Path(path).name)
 
 
@@ -23059,7 +23058,7 @@ class Actions:
 
 	def save_list(self) -> None:
 		"""Choose a file and have the list of who was here written to it."""
-		if path := self._new_path("Who was here", ".csv"):
+		if path := self._new_path("Save the list of who was here…", ".csv"):
 			self.view.act("attendance", path=path)
 
 	def choose_names(self) -> None:
