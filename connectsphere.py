@@ -19964,25 +19964,26 @@ class Stage(Painted):
 		self._bind()
 
 	def _bind(self) -> None:
-		canvas = self.canvas
-		canvas.bind("<Configure>", lambda _: self.arrange())
-		canvas.bind("<Leave>", lambda _: self.hover.show(None))
-		canvas.bind("<Motion>", self._moved, add="+")
-		canvas.bind("<Double-Button-1>", self._twice)
-		canvas.bind("<<ContextMenu>>", lambda event: self.hover.menu(self._tile_at(event)))
-		canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
-		canvas.bind("<Button-4>", lambda _: self._wheel(1))
-		canvas.bind("<Button-5>", lambda _: self._wheel(-1))
-		canvas.bind("<B1-Motion>", self._drag)
-		canvas.bind("<Button-1>", lambda event: self.zoom.grab(event.x, event.y), add="+")
-		for key, by in ARROWS:
-			canvas.bind(key, partial(self._walk, by))
-		canvas.bind("<Prior>", lambda _: self.turn(-1))
-		canvas.bind("<Next>", lambda _: self.turn(1))
-		for key in ("<<Return>>", "<Menu>"):
-			canvas.bind(key, lambda _: self.hover.menu(self._last, by_key=True))
-		canvas.bind("<FocusOut>", lambda _: setattr(self, "_last", None))
-		canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
+		does: dict[str, Callable[[Event], object]] = {
+			"<Configure>": lambda _: self.arrange(),
+			"<Leave>": lambda _: self.hover.show(None),
+			"<Motion>": self._moved,
+			"<Double-Button-1>": self._twice,
+			"<<ContextMenu>>": lambda at: self.hover.menu(self._tile_at(at)),
+			"<MouseWheel>": lambda by: self._wheel(1 if by.delta > 0 else -1),
+			"<Button-4>": lambda _: self._wheel(1),
+			"<Button-5>": lambda _: self._wheel(-1),
+			"<B1-Motion>": self._drag,
+			"<Button-1>": lambda at: self.zoom.grab(at.x, at.y),
+			**{key: partial(self._walk, by) for key, by in ARROWS},
+			"<Prior>": lambda _: self.turn(-1),
+			"<Next>": lambda _: self.turn(1),
+			**dict.fromkeys(("<<Return>>", "<Menu>"), lambda _: self.hover.menu(self._last, by_key=True)),
+			"<FocusOut>": lambda _: setattr(self, "_last", None),
+			"<<TraverseIn>>": partial(self._walk, 0),
+		}
+		for event, act in does.items():
+			self.bind(event, act, add="+")
 
 	# what is seen
 
