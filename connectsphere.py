@@ -21348,13 +21348,8 @@ class AttendeesPanel:
 		if left and shot.leads:
 			rows.append(FlowRow(tr("Left: {names}", names=", ".join(left))))
 		for name in shot.banned:
-			rows.append(
-				FlowRow(
-					tr("Removed: {name}", name=name),
-					((name, tr("Let back"), False),),
-					lambda who: self.act("unban", who=who),
-				)
-			)
+			words, back = tr("Removed: {name}", name=name), (name, tr("Let back"), False)
+			rows.append(FlowRow(words, (back,), lambda who: self.act("unban", who=who)))
 		self.list.show(rows)
 
 	def _missing(self) -> list[str]:
@@ -23941,11 +23936,11 @@ def first_line(file: str) -> str:
 		raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
 
 
-def _check_options(options: Namespace) -> None:
+def _check_options(options: Namespace, fail: Callable[[str], NoReturn]) -> None:
 	try:
 		Ports.at(options.port if options.port is not None else DEFAULT_PORT)
 	except ValueError as error:
-		raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
+		fail(str(error))
 	if options.pin_file is not None:
 		options.pin = first_line(options.pin_file)
 	options.bind = own_address(options.bind)
@@ -24026,7 +24021,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 	add("-v", "--verbose", action="count", default=0, help="log more")
 	add("--version", action="store_true", help="this version; with -v what is inside, too")
 	options = parser.parse_args(arguments)
-	_check_options(options)
+	_check_options(options, parser.error)
 	return options
 
 
