@@ -19161,10 +19161,8 @@ class ListView(Painted):
 	actions with `spot`; arrows walk through them, Return presses the one ringed.
 	"""
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, colour: str = "", stick: bool = False, gutter: float = 10
-	):
-		super().__init__(look, parent, look.px(100), look.px(64), colour, focus=True)
+	def __init__(self, look: Look, parent: tk.Misc, stick: bool = False, gutter: float = 10):
+		super().__init__(look, parent, look.px(100), look.px(64), focus=True)
 		self.bar = look.scrollbar(self.canvas, self.yview)
 		self.gutter = look.px(gutter)
 		self.rows: list[Any] = []
@@ -19369,10 +19367,7 @@ class Dialog:
 class ConfirmDialog(Dialog):
 	"""A question with its answers as (words, kind, command); Return gives `first`, else the last."""
 
-	def __init__(
-		self, look: Look, title: str, text: str, *answers: tuple[Any, ...],
-		first: str = "",
-	):  # fmt: skip
+	def __init__(self, look: Look, title: str, text: str, *answers: tuple[Any, ...], first: str = ""):
 		super().__init__(look, title, 460)
 		if text:
 			self.words(text, 13)
@@ -19382,10 +19377,7 @@ class ConfirmDialog(Dialog):
 class EmojiPicker(Painted):
 	"""A card of our emoji beside a button; a click or Return picks one, Escape none."""
 
-	def __init__(
-		self, look: Look, chars: Sequence[str], picked: Run, beside: tk.Widget,
-		columns: int,
-	):  # fmt: skip
+	def __init__(self, look: Look, chars: Sequence[str], picked: Run, beside: tk.Widget, columns: int):
 		self.chars, self.picked, self.columns = chars, picked, columns
 		self.step = look.px(40)
 		rows = -(-len(chars) // columns)
@@ -19494,12 +19486,12 @@ class PictureBox:
 class TilePainter:
 	"""Threads that paint what is new in the boxes of a window; Tk only pastes it."""
 
-	def __init__(self, workers: int = 2):
+	def __init__(self) -> None:
 		self.boxes: set[PictureBox] = set()
 		self._fresh: queue.SimpleQueue[PictureBox | None] = queue.SimpleQueue()  # to look at; None is the end
 		self._done: queue.SimpleQueue[tuple[PictureBox, Image.Image]] = queue.SimpleQueue()
 		self._threads = [
-			threading.Thread(target=self._run, name=f"tile-painter-{n}", daemon=True) for n in range(workers)
+			threading.Thread(target=self._run, name=f"tile-painter-{n}", daemon=True) for n in range(2)
 		]
 		for thread in self._threads:
 			thread.start()
@@ -20857,10 +20849,7 @@ class Composer:
 
 	PICTURES = 200  # of emoji, further ones are boxes: Tk's time grows with the square of them
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Act,
-		save: Act,
-	):  # fmt: skip
+	def __init__(self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Act, save: Act):
 		self.look, self.send = look, send
 		px, p = look.px, look.palette
 		self.card = Card(look, parent, 12, p.line)
@@ -21050,10 +21039,7 @@ def copy_text(root: tk.Tk, text: str) -> None:
 class ChatPanel:
 	"""Messages, grouped by sender, and the composer."""
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, act: Callable[..., None], attach: Act,
-		save: Act,
-	):  # fmt: skip
+	def __init__(self, look: Look, parent: tk.Misc, act: Callable[..., None], attach: Act, save: Act):
 		self.look, self.act = look, act
 		self.picked: range = range(0)  # the numbers of the messages selected
 		self._anchor = 0
@@ -22389,10 +22375,7 @@ class ClassCard:
 	DOORS: ClassVar = {"open": "Open", "knock": "They knock", "locked": "Closed"}
 	MINUTES = (1, 2, 5, 10)
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, run: Run, act: Callable[..., None],
-		close: Act,
-	):  # fmt: skip
+	def __init__(self, look: Look, parent: tk.Misc, run: Run, act: Callable[..., None], close: Act):
 		self.look, self.act, self.run, self.parent = look, act, run, parent
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.third, "Overlay")
