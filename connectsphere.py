@@ -22651,12 +22651,6 @@ class Talk:
 		self.on = False
 		self.turn(False)
 
-	def cancel(self) -> None:
-		"""Stop without telling."""
-		if self._ending:
-			self.root.after_cancel(self._ending)
-		self._ending, self.on = "", False
-
 
 class EventWords:
 	"""Turns events into toasts, dots, notes, spoken cues and floating reactions."""
@@ -23515,7 +23509,6 @@ class MainAppView:
 			self.bar.window.destroy()
 			self.backend.orders.put("show")
 		power.need("display", self, False)
-		self.talk.cancel()
 		self.reactions.clear()
 		self.stage.close()
 		self.frame.destroy()
