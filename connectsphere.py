@@ -16002,6 +16002,7 @@ class MeetingController:
 		self.status: int | None = None  # of the process, once it has ended
 		self._home = home
 		self.loop = Loop("client", self.counters)
+		self.post = self.loop.post
 		self.refs: list[Any] = []  # of the commands that have had no final answer
 		self.delay = 0.0  # ms; a host's is at least the class's
 		self.server = ServerLink(self, home)
@@ -16026,10 +16027,6 @@ class MeetingController:
 		self.post(self.server.connect)
 		self.loop.every(PING_SECONDS, self.server.ping)
 		self.loop.every(REPORT_URGENT, self._report_path)
-
-	def post(self, call: Act) -> None:
-		"""Have `call` made on the loop's thread."""
-		self.loop.post(call)
 
 	def do(self, command: Json) -> None:
 		"""Carry out a command of the headless interface; never blocks."""
