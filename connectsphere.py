@@ -14138,16 +14138,7 @@ class ScreenPresenter:
 		self._rates = Rates()
 		self._updates = 0
 		self._exact = False
-		self._worker = Worker("presenter", self._run, self._ready.set)
-
-	def start(self) -> None:
-		self._worker.start()
-
-	def stop(self) -> None:
-		self._worker.stop()
-
-	def close(self) -> None:
-		self._worker.close()
+		self.worker = Worker("presenter", self._run, self._ready.set)
 
 	def attach(self, link: TlsLink) -> None:
 		"""Send everything to `link`, from the beginning."""
@@ -14316,7 +14307,7 @@ class ScreenPlane:
 	def close(self) -> None:
 		"""End the threads; after the loop."""
 		if self._presenter:
-			self._presenter.close()
+			self._presenter.worker.close()
 		self._viewer.close()
 
 	# -- looking on
@@ -14382,14 +14373,14 @@ class ScreenPlane:
 		presenter.paused = lambda: self.paused
 		self._presenter = presenter
 		self._tries, self.paused = 0, False
-		presenter.start()
+		presenter.worker.start()
 
 	def stop_sharing(self) -> None:
 		"""Stop the own share, if there is one."""
 		presenter, self._presenter = self._presenter, None
 		self._unlink("presenter")
 		if presenter:
-			presenter.stop()
+			presenter.worker.stop()
 			self._on_sharing(False)
 
 	def _link_presenter(self, presenter: ScreenPresenter) -> None:
