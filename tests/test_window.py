@@ -504,7 +504,7 @@ def test_who_left_while_nothing_was_laid_out_is_skipped(
 	stage = driver.view.stage
 	shot = stage.plan.shot
 	gone = next(one for one in shot.people if one.id in stage.tiles and one.id != shot.me)
-	monkeypatch.setattr(cs.Stage, "extent", (30, 30))
+	monkeypatch.setattr(stage.canvas, "winfo_width", lambda: 30)
 	stage.show(dataclasses.replace(shot, people=tuple(one for one in shot.people if one is not gone)))
 	assert gone.id in stage.tiles
 	stage.render()
