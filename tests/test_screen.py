@@ -784,7 +784,10 @@ def test_a_share_outlives_any_number_of_broken_links_if_pictures_come_through(pa
 	"""In a lesson of an hour; a link that breaks again and again before anything was seen is given up."""
 	failed: list[cs.Refused] = []
 	presenter: Any = SimpleNamespace(
-		detach=lambda: None, attach=lambda link: None, acknowledge=lambda: None, stop=lambda: None
+		detach=lambda: None,
+		attach=lambda link: None,
+		acknowledge=lambda: None,
+		worker=SimpleNamespace(stop=lambda: None),
 	)
 	loop: Any = SimpleNamespace(later=lambda seconds, call: call(), counters=cs.Counters())
 	plane = cs.ScreenPlane(loop, cs.ClientOptions(), lambda *_: None, failed.append, lambda on: None)
