@@ -347,7 +347,7 @@ def test_speech_into_the_muted_microphone_is_noticed(desk: Callable[..., Desk]) 
 	assert not told()  # never on yet: nobody listens
 	for on in (True, False):
 		driver.command("m")
-		driver.until(lambda on=on: driver.view.actions.me().mic is on, f"the microphone is {on}", LONG)  # type: ignore[misc]
+		driver.until(lambda on=on: driver.view.controller.state.me.mic is on, f"the microphone is {on}", LONG)  # type: ignore[misc]
 	driver.until(told, "the notice", LONG)
 
 
