@@ -3743,16 +3743,14 @@ class SetRate(NamedTuple):
 	lossy: bool = False
 
 
-class Encode(NamedTuple):
-	"""What `sender` must encode from now on: {layer: fps}, which layers more coarsely, whether 0 as WebP."""
+class Tell(NamedTuple):
+	"""Effect: send `message` to the members `to`."""
 
-	sender: int
-	layers: dict[int, int]
-	coarse: list[int]
-	webp: bool
+	to: tuple[int, ...]
+	message: Json
 
 
-Allocation = list[Reroute | SetRate | Encode]  # what has changed
+Allocation = list[Reroute | SetRate | Tell]  # what has changed
 
 
 def picture_size(seen: Sizes, sender: int, layer: int) -> float:
@@ -3826,7 +3824,8 @@ class _Participant:
 	reported: float = -math.inf
 	coarse: bool = False  # its pictures may be coded at a lower quality
 	webp: bool = False  # it knows that
-	encodes: Encode = field(default_factory=lambda: Encode(0, {}, [], False))  # what it was told last
+	# what it was told last
+	encodes: Json = field(default_factory=lambda: {"layers": {}, "coarse": [], "webp": False})
 
 
 class LayerAllocator:
@@ -3839,6 +3838,7 @@ class LayerAllocator:
 		self._loudest = 0
 		self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
 		self._receivers: dict[int, dict[int, LayerRate]] = {}  # everyone's allocation, by sender
+		self._encodes = 0  # that were told
 		self._dropped, self._dropped_at = 0, -math.inf
 		self._evened_at = -math.inf
 
@@ -3956,9 +3956,10 @@ class LayerAllocator:
 
 	def _fit_way_up(self, sender: int, wanted: dict[int, int]) -> dict[int, int]:
 		"""Small ones first, for most people see those; a larger one that does not fit becomes smaller."""
-		path, held = self.people[sender].up, self.people[sender].encodes.layers
+		path = self.people[sender].up
 		if path.rate == math.inf:
 			return wanted
+		held = {int(layer): fps for layer, fps in self.people[sender].encodes["layers"].items()}
 		fits: dict[int, int] = {}
 		left = path.rate
 		for layer, fps in sorted(wanted.items()):
@@ -4011,11 +4012,12 @@ class LayerAllocator:
 		coarse = {layer for layer, _ in routes.values()} - fine
 		if person.up.rate < math.inf:
 			coarse = set(wanted)
-		told = Encode(sender, wanted, sorted(coarse & wanted.keys()), webp)
-		if told[1:] == person.encodes[1:]:
+		layers = {str(layer): fps for layer, fps in sorted(wanted.items())}
+		told = {"layers": layers, "coarse": sorted(coarse & wanted.keys()), "webp": webp}
+		if told == person.encodes:
 			return list(first)
-		person.encodes = told
-		return [*first, told]
+		person.encodes, self._encodes = told, self._encodes + 1
+		return [*first, Tell((sender,), {"type": "encode", "n": self._encodes, **told})]
 
 
 # -- pacer
@@ -4283,13 +4285,6 @@ HEIRLOOMS: Mapping[str, tuple[str, ...]] = {  # what a standby holds, by parts o
 	"files": ("file", "name", "size", "sender", "sha256", "id", "kind", "person", "to"),
 	"settings": ("off", "word", "door"),
 }
-
-
-class Tell(NamedTuple):
-	"""Effect: send `message` to the members `to`."""
-
-	to: tuple[int, ...]
-	message: Json
 
 
 class Expel(NamedTuple):
@@ -5067,7 +5062,6 @@ class Streams:
 	def __init__(self, room: Room):
 		self.room = room
 		self.allocator = LayerAllocator()
-		self._encodes = 0
 
 	def _on_mic(self, member: Member, message: Json) -> Effects:
 		if message["on"]:
@@ -5092,26 +5086,13 @@ class Streams:
 
 	def _on_watch(self, member: Member, message: Json) -> Effects:
 		wanted = {int(ident): (one["layer"], one["fps"]) for ident, one in message["streams"].items()}
-		return self.allocated(self.allocator.subscribe(member.id, wanted, self.room.now))
+		return [*self.allocator.subscribe(member.id, wanted, self.room.now)]
 
 	def _on_volume(self, member: Member, message: Json) -> Effects:
 		return [ToMixer({"do": "gains", "id": member.id, "gains": message["gains"]})]
 
 	def _on_report(self, member: Member, message: Json) -> Effects:
-		return self.allocated(self.allocator.report(member.id, message, self.room.now))
-
-	def allocated(self, changes: Allocation) -> Effects:
-		"""What the allocator has changed, as effects."""
-		effects: Effects = []
-		for change in changes:
-			if isinstance(change, Encode):
-				self._encodes += 1
-				layers = {str(layer): fps for layer, fps in sorted(change.layers.items())}
-				how = {"layers": layers, "coarse": change.coarse, "webp": change.webp}
-				effects.append(Tell((change.sender,), {"type": "encode", "n": self._encodes, **how}))
-			else:
-				effects.append(change)
-		return effects
+		return [*self.allocator.report(member.id, message, self.room.now)]
 
 	def _on_mute(self, member: Member, message: Json) -> Effects:
 		who = message["who"]
@@ -5278,7 +5259,7 @@ class Room:
 		member = self.members.pop(ident)
 		self.names.settle(member, reason, now)
 		effects += [Keep("people", [member.person]), Keep("members", [ident])]
-		effects += self.streams.allocated(self.streams.allocator.leave(ident, now))
+		effects += self.streams.allocator.leave(ident, now)
 		gone = self.tell_all("leave", id=ident, name=member.name, reason=reason)
 		return [*effects, gone, *self.classroom.regroup()]
 
@@ -5478,7 +5459,7 @@ class Room:
 	def tick(self, now: float) -> Effects:
 		"""Once in a while: layers whose time is over, tickets that have run out, files nobody will send."""
 		self.planes.tick(now)
-		return [*self.streams.allocated(self.streams.allocator.tick(now)), *self.shelf.tick(now)]
+		return [*self.streams.allocator.tick(now), *self.shelf.tick(now)]
 
 	def _on_remove(self, member: Member, message: Json) -> Effects:
 		other = self.with_id(message["who"])
@@ -12478,15 +12459,13 @@ class ServerMedia:
 
 	def _hear(self, loudest: int) -> None:
 		self._to_relay(lambda relay: relay.put_first(loudest))
-		streams = self._room.streams
-		self._apply(streams.allocated(streams.allocator.set_active_speaker(loudest, monotonic())))
+		self._apply([*self._room.streams.allocator.set_active_speaker(loudest, monotonic())])
 
 	def _weigh(self) -> None:
 		def tell(relay: VideoRelay) -> None:
-			streams, weigh = self._room.streams, self._room.streams.allocator.update_sizes
+			weigh, dropped = self._room.streams.allocator.update_sizes, relay.loop.port.dropped
 			told = dict(relay.sizes), relay.received()
-			dropped = relay.loop.port.dropped
-			self._loop.post(lambda: self._apply(streams.allocated(weigh(*told, monotonic(), dropped))))
+			self._loop.post(lambda: self._apply([*weigh(*told, monotonic(), dropped)]))
 
 		self._to_relay(tell)
 

@@ -433,11 +433,7 @@ def a_second(people: Sequence[Pupil]) -> list[Second]:
 		if tick % 500 == 0:
 			sent = dict.fromkeys([one.me for one in people], (0, 0, 0))
 			sizes = dict(first.room.streams.allocator.sizes)
-			first.obey(
-				first.room.streams.allocated(
-					first.room.streams.allocator.update_sizes(sizes, sent, first.now)
-				)
-			)
+			first.obey([*first.room.streams.allocator.update_sizes(sizes, sent, first.now)])
 			for one in people:
 				one.put(20_000, one.now)  # of the shared screen
 		for one in people:
