@@ -5869,16 +5869,13 @@ class StateManager:
 
 	def put_file(self, entry: FileEntry) -> None:
 		"""Add a file, or replace what is known of it."""
-		others = self.current.files
-		if any(one.file == entry.file for one in others):
-			self.update(files=tuple(entry if one.file == entry.file else one for one in others))
-			return
-		if len(others) >= self.MOST_FILES:
-			over = next((one for one in others if one.state in ("gone", "failed", "declined")), None)
-			if over is None:
+		files = {one.file: one for one in self.current.files}
+		if entry.file not in files and len(files) >= self.MOST_FILES:
+			over = [one.file for one in files.values() if one.state in ("gone", "failed", "declined")]
+			if not over:
 				raise PeerFault("too_many_files")
-			others = tuple(one for one in others if one is not over)
-		self.update(files=(*others, entry))
+			del files[over[0]]
+		self.update(files=(*{**files, entry.file: entry}.values(),))
 
 	def change_file(self, file: str, **changes: Any) -> None:
 		"""Change fields of a file's entry, if it is known."""
@@ -7341,9 +7338,9 @@ class TlsStream:
 	def fingerprint(self) -> str:
 		return certificate_fingerprint(self._tls.getpeercert(binary_form=True))
 
-	def read_line(self, limit: int, deadline: float) -> bytes:
-		"""The next line without its end; not a byte more is read, for raw bytes may follow."""
-		line = bytearray()
+	def read_line(self, limit: int, deadline: float = 0.0) -> bytes:
+		"""The next line without its end, by `deadline` or else within STALL; not a byte more is read."""
+		line, deadline = bytearray(), deadline or monotonic() + self.STALL
 		while not line.endswith(b"\n"):
 			self._allow(deadline)
 			byte = self._tls.recv(1)
@@ -7354,15 +7351,18 @@ class TlsStream:
 				raise PeerFault("long_line")
 		return bytes(line[:-1])
 
-	def fill(self, block: memoryview) -> None:
-		"""Receive until `block` is full."""
-		until = self._start_block()
-		while block:
-			count = self._tls.recv_into(block)
-			if not count:
-				raise ConnectionResetError(errno.ECONNRESET, "closed before the end")
-			block = block[count:]
-			self._judge_pace(until)
+	def pieces(self, size: int) -> Iterator[memoryview]:
+		"""The next `size` bytes, a FILE_BLOCK at a time; each holds until the next."""
+		block = memoryview(bytearray(FILE_BLOCK))
+		for left in range(size, 0, -FILE_BLOCK):
+			rest, until = block[:left], self._start_block()
+			while rest:
+				count = self._tls.recv_into(rest)
+				if not count:
+					raise ConnectionResetError(errno.ECONNRESET, "closed before the end")
+				rest = rest[count:]
+				self._judge_pace(until)
+			yield block[:left]
 
 	def send(self, block: bytes | memoryview) -> None:
 		"""Send all of `block`."""
@@ -11699,8 +11699,13 @@ class FileStore:
 			if len(moving) >= self.MOST:
 				self._make_way(moving, connection.address, self._room.members[ticket.member].leads)
 			connection.member, connection.upload, connection.idle = ticket.member, upload, monotonic()
-			connection.stored = self._stored_file(offer)
-		return connection.stored
+			if self._folder is None:
+				raise Refused("too_large")
+			if offer.file not in self._stored:
+				self._folder.mkdir(0o700, exist_ok=True)  # it was swept
+				self._stored[offer.file] = StoredFile(self._folder / offer.file, offer)
+			connection.stored = stored = self._stored[offer.file]
+		return stored
 
 	def _make_way(self, moving: list[FileConnection], address: str, leads: bool) -> None:
 		crowd = Counter(one.address for one in moving)
@@ -11709,14 +11714,6 @@ class FileStore:
 			raise Refused("busy")
 		loser.yields = True
 		loser.stream.abort()
-
-	def _stored_file(self, offer: Offer) -> StoredFile:
-		if self._folder is None:
-			raise Refused("too_large")
-		if offer.file not in self._stored:
-			self._folder.mkdir(0o700, exist_ok=True)  # it was swept
-			self._stored[offer.file] = StoredFile(self._folder / offer.file, offer)
-		return self._stored[offer.file]
 
 	# -- bytes; the connection's own thread
 
@@ -11739,12 +11736,9 @@ class FileStore:
 		self._loop.ask(lambda: self._apply(self._room.shelf.file_gone(stored.file, wrong)))
 
 	def _receive(self, connection: FileConnection, stored: StoredFile) -> None:
-		block = memoryview(bytearray(FILE_BLOCK))
 		with stored.path.open("r+b", buffering=0) as out:
 			out.seek(stored.have)
-			while stored.have < stored.size:
-				part = block[: min(FILE_BLOCK, stored.size - stored.have)]
-				connection.stream.fill(part)
+			for part in connection.stream.pieces(stored.size - stored.have):
 				connection.idle = math.inf
 				self._require_room(len(part))
 				stored.append(out, part)
@@ -11758,7 +11752,7 @@ class FileStore:
 		if offset > stored.size:
 			raise PeerFault("bad_offset")
 		stream.send(encode_line({"size": stored.size, "sha256": stored.sha256, "offset": offset}))
-		if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" != FILE_READY:
+		if stream.read_line(MAX_FILE_LINE) + b"\n" != FILE_READY:
 			raise PeerFault("bad_answer")
 		connection.idle = math.inf
 		block = memoryview(bytearray(FILE_BLOCK))
@@ -11769,7 +11763,7 @@ class FileStore:
 					raise OSError("a stored file is shorter than it was")
 				stream.send(block[:count])
 				offset += count
-		if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" == FILE_DONE:
+		if stream.read_line(MAX_FILE_LINE) + b"\n" == FILE_DONE:
 			self._loop.ask(lambda: self._apply(self._room.shelf.file_saved(stored.file, connection.member)))
 
 
@@ -14486,10 +14480,6 @@ def _locally(code: str, words: str, path: object) -> Iterator[None]:
 		raise Refused(code, words, path=str(path), fault=system_words(error)) from None
 
 
-def _line(stream: TlsStream) -> bytes:
-	return stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL)
-
-
 def _sweep(folder: Path) -> None:
 	with _locally(*UNSAVED, folder):
 		folder.mkdir(parents=True, exist_ok=True)
@@ -14841,7 +14831,7 @@ class FileTransfers:
 	def _send_bytes(self, transfer: Transfer, source: io.FileIO) -> None:
 		block = memoryview(bytearray(FILE_BLOCK))
 		with self._connection(transfer) as stream:
-			offset = parse_file_answer(_line(stream))
+			offset = parse_file_answer(stream.read_line(MAX_FILE_LINE))
 			if offset is None or offset > transfer.size:
 				raise PeerFault("bad_answer")
 			source.seek(offset)
@@ -14854,7 +14844,7 @@ class FileTransfers:
 				stream.send(block[: min(count, transfer.size - transfer.done)])
 				transfer.done = min(transfer.size, transfer.done + count)
 				self._progress(transfer)
-			if parse_file_answer(_line(stream)) is not None:
+			if parse_file_answer(stream.read_line(MAX_FILE_LINE)) is not None:
 				raise PeerFault("bad_answer")
 
 	def _fetch(self, transfer: Transfer) -> None:
@@ -14871,15 +14861,12 @@ class FileTransfers:
 				part.unlink(missing_ok=True)
 
 	def _receive_bytes(self, transfer: Transfer, out: io.FileIO, whole: hashlib._Hash) -> None:
-		block = memoryview(bytearray(FILE_BLOCK))
 		with self._connection(transfer, offset=transfer.done) as stream:
-			head = parse_file_head(_line(stream))
+			head = parse_file_head(stream.read_line(MAX_FILE_LINE))
 			if head != {"size": transfer.size, "sha256": transfer.sha256, "offset": transfer.done}:
 				raise PeerFault("bad_answer", "another file")
 			stream.send(FILE_READY)
-			while transfer.done < transfer.size:
-				piece = block[: min(FILE_BLOCK, transfer.size - transfer.done)]
-				stream.fill(piece)
+			for piece in stream.pieces(transfer.size - transfer.done):
 				with _locally(*UNSAVED, transfer.name):
 					write_all(out, piece)
 				whole.update(piece)
