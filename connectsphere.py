@@ -1370,8 +1370,7 @@ def check_message(value: Json, shapes: Mapping[str, Shape]) -> Json:
 class LineSplitter:
 	"""Cuts a byte stream into lines of at most 64 KiB."""
 
-	def __init__(self, limit: int = MAX_LINE):
-		self._limit = limit
+	def __init__(self) -> None:
 		self._rest = bytearray()
 
 	def push(self, data: bytes) -> list[bytes]:
@@ -1381,7 +1380,7 @@ class LineSplitter:
 		lines = [bytes(self._rest), *others] if others else []
 		if others:
 			self._rest = bytearray(lines.pop())
-		if len(self._rest) >= self._limit or any(len(line) >= self._limit for line in lines):
+		if any(len(line) >= MAX_LINE for line in (self._rest, *lines)):
 			raise PeerFault("long_line")
 		return lines
 
@@ -6361,7 +6360,7 @@ def fingerprint_pictures(fingerprint: str) -> tuple[int, ...]:
 
 def is_fingerprint(value: object) -> bool:
 	"""Whether `value` is a SHA-256 in 64 lower-case hex digits."""
-	return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+	return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 @dataclass(frozen=True)
@@ -12378,12 +12377,11 @@ class ServerMedia:
 	def __init__(self, room: Room, loop: Loop, apply: Callable[[Effects], None], failed: Act):
 		self._room, self._loop, self._apply = room, loop, apply
 		self._port: UdpPort | None = None
-		self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._socket, gave_up=failed)
+		self._mixer = ChildKeeper(
+			"mixer", ["--mixer"], {}, self._on_mixer, lambda: cast(UdpPort, self._port).socket, gave_up=failed
+		)
 		self.relay: VideoRelay | None = None
 		self.report: Json = {}  # the mixer's
-
-	def _socket(self) -> Socket:
-		return cast(UdpPort, self._port).socket
 
 	def bind(self, host: str, ports: Ports) -> None:
 		"""Take both UDP ports; Refused when one is taken. Any thread."""
@@ -12555,7 +12553,8 @@ class ConferenceServer:
 		self.room.shelf.limits, self.room.began = options, time.time()
 		facts = options.title, options.host_name, options.pin
 		journal = Journal(identity, options.base, options.bind, *facts, *self.room.form())
-		keeper = Keeper(self.room, journal, self.counters, lambda call: self.loop.post(call))
+		self.loop = Loop("control", self.counters)
+		keeper = Keeper(self.room, journal, self.counters, self.loop.post)
 		self._keeper = None if options.standby else keeper
 		self._pin_mark = journal.mark(options.pin)
 		self._running = RunningMeeting(identity.path.parent)
@@ -12569,7 +12568,6 @@ class ConferenceServer:
 		self.tell_parent: Say = lambda told: None
 		self.half_open = HalfOpen(self.counters)
 		self._warnings = KeyedBuckets(1, 1 / 60)  # a repeated fault is logged once a minute
-		self.loop = Loop("control", self.counters)
 		self.succession, self.lobby = Succession(self), Lobby(self)
 		self._screen = ScreenShareManager(
 			self.loop,

@@ -45,7 +45,7 @@ def unless_refused(call: Callable[..., Result], *arguments: Any) -> Result | Non
 
 def control(data: bytes) -> None:
 	"""Lines of the control plane, in pieces; what is taken comes out the same when it is said again."""
-	lines = cs.LineSplitter(4_096)
+	lines = cs.LineSplitter()
 	step = 1 + (data[0] if data else 0)
 	for at in range(1, len(data), step):
 		for line in unless_refused(lines.push, data[at : at + step]) or ():
