@@ -6552,11 +6552,10 @@ def _verify(key: str, signed: Json, text: bytes) -> None:
 
 def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 	"""Whether `proof` {id, epoch, nonce, signature} was signed with the private half of `key`."""
-	try:
+	with suppress(ValueError, InvalidSignature):
 		_verify(key, proof, host_statement(meeting, fingerprint, proof))
-	except (ValueError, InvalidSignature):
-		return False
-	return True
+		return True
+	return False
 
 
 RECORD_SECONDS = 43_200
@@ -7621,12 +7620,10 @@ def udp_port(address: Address, counters: Counters, patience: float = 0.0, *, sou
 
 def is_own_address(address: str) -> bool:
 	"""Whether this machine still has the IPv4 `address`."""
-	with socket.socket(type=socket.SOCK_DGRAM) as probe:
-		try:
-			probe.bind((address, 0))
-		except OSError:
-			return False
-	return True
+	with socket.socket(type=socket.SOCK_DGRAM) as probe, suppress(OSError):
+		probe.bind((address, 0))
+		return True
+	return False
 
 
 CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is taken for another
@@ -7706,21 +7703,17 @@ def resolve(host: str) -> str:
 
 def tcp_answers(address: Address) -> bool:
 	"""Whether `address` accepts a TCP connection within 1.5 s."""
-	try:
-		socket.create_connection(address, 1.5).close()
-	except OSError:
-		return False
-	return True
+	with suppress(OSError), socket.create_connection(address, 1.5):
+		return True
+	return False
 
 
 def local_address(toward: str) -> str:
 	"""The own IPv4 address toward `toward`, or 127.0.0.1; nothing is sent."""
-	with socket.socket(type=socket.SOCK_DGRAM) as probe:
-		try:
-			probe.connect((toward, 9))
-			return str(probe.getsockname()[0])
-		except OSError:
-			return "127.0.0.1"
+	with socket.socket(type=socket.SOCK_DGRAM) as probe, suppress(OSError):
+		probe.connect((toward, 9))
+		return str(probe.getsockname()[0])
+	return "127.0.0.1"
 
 
 # -- UDP
@@ -7901,12 +7894,11 @@ class UdpPort:
 				self.socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
 
 	def _set_gro(self, on: bool) -> bool:
-		try:
+		with suppress(OSError):
 			self.socket.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
 			self.socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, on)
-		except OSError:
-			return False
-		return True
+			return True
+		return False
 
 
 # ====
@@ -8332,14 +8324,13 @@ class OneWindow:
 			self._note.unlink(missing_ok=True)  # of a start that nobody heard
 			self._worker.start()
 			return True
-		try:
+		with suppress(OSError):
 			self._note.touch(0o600)
 			until = monotonic() + 2.0
 			while self._note.exists() and monotonic() < until:
 				time.sleep(0.05)
 			return self._note.exists()
-		except OSError:
-			return True  # nobody can be told
+		return True  # nobody can be told
 
 	def _listen(self, worker: Worker) -> None:
 		while not worker.stopping.wait(0.2):
@@ -8754,10 +8745,9 @@ class MeetingList:
 
 
 def _is_address(text: str) -> bool:
-	try:
+	with suppress(ValueError):
 		return bool(IPv4Address(text))
-	except ValueError:
-		return False
+	return False
 
 
 def _way_to(own: Sequence[Interface], address: str) -> str:
@@ -8840,13 +8830,12 @@ class MeetingFinder(DiscoveryLoop):
 		self._bind = own_address(bind)
 		self._wanted = wanted
 		super().__init__("meeting-finder", counters or Counters(), self._on_turn)
-		unique = dict.fromkeys(place for place in known if _is_address(place[0]))
-		self._known = list(unique)[:MOST_ADS]
+		self._known = [*dict.fromkeys(place for place in known if _is_address(place[0]))][:MOST_ADS]
 		self._base_port = base_port
 		self._port = port
 		self._mouths: dict[str, socket.socket] = {}
 		self._interfaces: list[Interface] = []
-		self._nonces: OrderedDict[str, bool] = OrderedDict()  # of the questions; true: to everybody
+		self._nonces: OrderedDict[str | None, bool] = OrderedDict()  # of the questions; true: to everybody
 		self.reached: set[str] = set()  # by a broadcast
 		self._list = MeetingList({address for address, _ in self._known})
 		self._changed = threading.Condition()
@@ -8924,8 +8913,7 @@ class MeetingFinder(DiscoveryLoop):
 			self.drop(self._mouths.pop(gone))
 		for address in wanted - self._mouths.keys():
 			with suppress(OSError):
-				hear = partial(self._take, self._nonces.__contains__)
-				self._mouths[address] = self.listen(address, 0, hear)
+				self._mouths[address] = self.listen(address, 0, partial(self._take, self._nonces))
 
 	def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
 		nonce = secrets.token_bytes(16)
@@ -8955,11 +8943,11 @@ class MeetingFinder(DiscoveryLoop):
 	def _hear_beacon(self, only: Interface | None, data: bytes, source: Address) -> None:
 		is_question = len(data) >= QUESTION_SIZE
 		if not is_question and (only is None or only.near(source[0])):
-			self._take(lambda nonce: nonce is None, data, source)
+			self._take([None], data, source)
 
-	def _take(self, expected: Callable[[str | None], bool], data: bytes, source: Address) -> None:
+	def _take(self, asked: Collection[str | None], data: bytes, source: Address) -> None:
 		nonce, fields = parse_answer(data)
-		if not expected(nonce):
+		if nonce not in asked:
 			raise PeerFault("discovery_unasked")
 		with self._changed:
 			self._list.note(fields, source[0], monotonic())
@@ -9366,10 +9354,9 @@ _SOUND_MENDS = {
 
 def _utf8(name: Any) -> str:
 	"""A device's name: PyAudio takes PortAudio's UTF-8 for the system's code page."""
-	try:
+	with suppress(UnicodeError):
 		return str(name.encode(locale.getpreferredencoding(False)).decode("utf-8"))
-	except UnicodeError:
-		return str(name)
+	return str(name)
 
 
 def _sound_devices() -> int:
@@ -10258,12 +10245,10 @@ class _DesktopScreen(ScreenSource):
 def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
 	"""Left, top, width and height of what windows may fill of the screen nearest to a place."""
 	here = _Rectangle(x, y, 1, 1)
-	try:
-		with closing(_Grabber()) as grabber, closing(_open_window_system()) as system:
-			nearest = max(grabber.screens(), key=lambda screen: min(here.within(screen)[2:]))
-			return nearest.within(system.work_area(x, y) or nearest)
-	except DeviceError:
-		return None
+	with suppress(DeviceError), closing(_Grabber()) as grabber, closing(_open_window_system()) as system:
+		nearest = max(grabber.screens(), key=lambda screen: min(here.within(screen)[2:]))
+		return nearest.within(system.work_area(x, y) or nearest)
+	return None
 
 
 # ====
