@@ -18364,7 +18364,7 @@ def xft_dpi() -> float:
 
 
 def window_dpi(root: tk.Tk) -> float:
-	"""Dots an inch where the window is: on Windows Tk says the first one's, on X 96."""
+	"""Dots an inch where the window is; Tk says the first screen's, on X 96."""
 	if sys.platform == "win32":
 		with suppress(AttributeError):  # before Windows 10
 			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
@@ -19364,6 +19364,7 @@ class PictureBox:
 
 	def __init__(self, on: Painted, source: Callable[[], Shown]):
 		self.look, self.canvas, self.source = on.look, on.canvas, source
+		self.palette = replace(on.look.palette, window=str(on.canvas["bg"]))
 		self.box: Box = (0, 0, 0, 0)
 		self.busy, self.waits = threading.Lock(), False  # with a painter, or for one
 		self.painted: tuple[int, TileJob | None] = (-2, None)  # serial of the picture, and the rest
@@ -19386,9 +19387,9 @@ class PictureBox:
 
 	def show(self, looks: TileLook, live: bool = True) -> None:
 		"""Have it painted if marks, size or, where `live`, the source's picture have changed."""
-		look, (*_, wide, tall) = self.look, self.box
-		if wide >= 8 and tall >= 8:
-			self._job, self._live = TileJob(None, wide, tall, looks, look.palette, look.px.scale), live
+		look, wide, tall = self.look, *self.box[2:]
+		if min(wide, tall) >= 8:
+			self._job, self._live = TileJob(None, wide, tall, looks, self.palette, look.px.scale), live
 			# a whole screen takes long to get: not here, on the Tk thread
 			if (live and looks.fit) or self.painted != (self._newest()[0], self._job):
 				look.painter.want(self)
@@ -20604,7 +20605,7 @@ class TopBar:
 		px, p = self.look.px, self.look.palette
 		room = self.title.extent[0]
 		while "  ·  " in facts and self.look.font(12).measure(facts) > room - px(20):
-			facts = facts.rpartition("  ·  ")[0]  # none in part
+			facts = facts.rpartition("  ·  ")[0]
 		self.title.wipe()
 		self.title.text(0, px(20), title, 15, bold=True, room=room)
 		self.title.icon(0, px(41), "lock", 14, p.good, anchor="w")
@@ -23569,9 +23570,9 @@ def dark_title(root: tk.Tk, dark: bool) -> None:
 	"""A dark title bar on Windows 10 and later."""
 	if sys.platform == "win32":
 		root.update_idletasks()
-		value = ctypes.c_int(int(dark))
+		value = ctypes.c_int(dark)
 		window = ctypes.windll.user32.GetParent(root.winfo_id())
-		ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
+		ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), 4)
 
 
 def sharp_display() -> None:
@@ -23625,8 +23626,8 @@ class WindowLoop:
 		self._corner, self._room = area[:2], (area[2:] - frame).astype(int)
 
 	def _size(self) -> None:
-		px, root, corner = self.look.px, self.root, self._corner
-		wanted = self._was[:2] or [px(1280), px(800)]
+		root, corner = self.root, self._corner
+		wanted = self._was[:2] or [*map(self.look.px, (1280, 800))]
 		size = np.minimum(wanted, self._room)
 		spare = self._room - size
 		left, top = np.clip(self._was[2:] or corner + spare // 2, corner, corner + spare)
@@ -23762,7 +23763,7 @@ class WindowLoop:
 	def _tick(self) -> None:
 		self.tasks.poll()
 		if sys.platform == "win32" and not self.look.layers and window_dpi(self.root) != self._dpi:
-			self.restyle()  # on another monitor; dialogs would not stay
+			self.restyle()  # another monitor; dialogs would go
 		if shown := self.view or self.start:
 			shown.tick()
 

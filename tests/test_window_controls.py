@@ -1020,6 +1020,20 @@ def test_a_larger_interface_finds_room_in_a_small_window(opened: Open, scale: st
 	assert overlaps(driver.root) == []
 
 
+def test_the_corners_of_a_picture_have_the_colour_around_it(opened: Open) -> None:
+	driver = opened()
+	driver.meet()
+
+	def painted(tile: cs.PictureBox, colour: str) -> bool:
+		seen = [driver.root.tk.call(str(tile._photo), "get", at, at) for at in (0, 40)]
+		return seen[0] == cs.rgb(colour) != seen[1]
+
+	palette = driver.loop.look.palette
+	driver.until(lambda: painted(driver.view.stage.tiles[1], palette.window), "on the stage")
+	driver.view.settings("video")
+	driver.until(lambda: painted(driver.view.dialog.tile, palette.panel), "in a dialog")  # type: ignore[union-attr]
+
+
 def test_a_draft_outlives_the_panel_and_another_look(opened: Open) -> None:
 	driver = opened()
 	driver.meet()
