@@ -4510,7 +4510,7 @@ class NameRegister:
 	def claim(self, token: str | None, now: float) -> tuple[str | None, bool]:
 		"""(name that the resume token owns, whether it spares the PIN)."""
 		claim = self.holder(token)
-		return (claim.name, claim.passed or now < claim.until) if claim else (None, False)
+		return (claim.name, now < claim.until) if claim else (None, False)
 
 	def free(self, name: str) -> str:
 		"""`name`, with a number behind it where it, or what looks like it, is somebody's."""
@@ -4793,7 +4793,7 @@ class Classroom:
 		return [*self.changed(), *([Admit(0, True)] if message["mode"] == "open" else [])]
 
 	def _on_new_pin(self, member: Member, message: Json) -> Effects:
-		"""For who is not in; whose place is kept comes back."""
+		"""Asked of whoever has no place."""
 		self.set.pin = f"{int(self.room.token(4), 16) % 1_000_000:06}"
 		gone = [one for one in self.room.names.people.values() if not one.since]
 		for one in gone:
@@ -12241,7 +12241,8 @@ class Lobby:
 		"""Let in whoever may come in at once; others have to prove the PIN or to wait for the host."""
 		token = hello.get("resume")
 		barred = "" if session.host else self._room.names.barred(session.address, token)
-		spared = self._room.names.claim(token, monotonic())[1] or (session.host and not hello.get("pin"))
+		trusted = session.host or getattr(self._room.names.holder(token), "passed", False)
+		spared = self._room.names.claim(token, monotonic())[1] or (trusted and not hello.get("pin"))
 		if barred == "removed":
 			self.deny(session, "not_allowed", why="removed")
 		elif not self._has_room(session):
@@ -12274,8 +12275,8 @@ class Lobby:
 
 	def _has_room(self, session: ControlSession) -> bool:
 		now, members = monotonic(), self._room.members
-		claim = self._room.names.holder(session.hello.get("resume"))
-		if (kept := claim is not None and now < claim.until) or session.host:
+		_, kept = self._room.names.claim(session.hello.get("resume"), now)
+		if kept or session.host:
 			return kept or len(members) < MAX_PEOPLE
 		most = MAX_PEOPLE - all(member.role != "host" for member in members.values())
 		if len(members) < most:
@@ -19676,7 +19677,7 @@ class Plan:
 		self.size = (0, 0)
 		self.shot = Snapshot()
 		self.many = False  # small tiles, for a whole class
-		self.alone = False  # nobody beside what is large
+		self.alone = False  # nobody beside it
 		self.lost: tuple[Person, ...] = ()  # they keep their places
 		self._places: dict[str, int] = {}  # by name
 		self._speaker = 0

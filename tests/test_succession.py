@@ -286,6 +286,7 @@ def test_a_standby_holds_nothing_private() -> None:
 		"exempt",
 		"removed",
 		"until",
+		"passed",
 		"tokens",
 		"vote",
 		"room",
