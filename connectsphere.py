@@ -18976,8 +18976,9 @@ class Meter(Painted):
 def draw_switch(to: Painted, x: int, y: int, on: bool, ring: str = "") -> None:
 	"""A switch: the knob's side says the state, not the colour alone."""
 	p, px = to.look.palette, to.look.px
-	to.box(x, y, px(46), px(28), 14, p.panel, ring, 2)
-	fill, edge, knob = (p.accent, p.accent, p.on_accent) if on else (p.panel, p.third, p.third)
+	if ring:
+		to.box(x, y, px(46), px(28), 14, "", ring, 2)
+	fill, edge, knob = (p.accent, p.accent, p.on_accent) if on else ("", p.third, p.third)
 	to.box(x + px(3), y + px(3), px(40), px(22), 11, fill, edge, 2)
 	to.box(x + px(24 if on else 7), y + px(7), px(14), px(14), 7, knob)
 

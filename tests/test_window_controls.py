@@ -1036,6 +1036,19 @@ def test_the_corners_of_a_picture_have_the_colour_around_it(opened: Open) -> Non
 	driver.until(lambda: painted(driver.view.dialog.tile, palette.panel), "in a dialog")  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("on", [False, True])
+def test_a_switch_lies_on_whatever_is_below(opened: Open, on: bool) -> None:
+	"""Without a ring there is nothing around it, and one that is off has nothing in it."""
+	driver = opened(palette="light")
+	switch = cs.Switch(driver.loop.look, driver.start.frame, on, print)
+	switch.canvas.place(x=0, y=0)
+	driver.until(switch.canvas.find_all, "it is painted")
+	body, *_ = switch.canvas.find_all()
+	assert switch.canvas.bbox(body) == (3, 3, 43, 25)
+	photo = switch.canvas.itemcget(body, "image")
+	assert driver.root.tk.call(photo, "transparency", "get", 20, 11) == (not on)
+
+
 def test_a_draft_outlives_the_panel_and_another_look(opened: Open) -> None:
 	driver = opened()
 	driver.meet()

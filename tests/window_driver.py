@@ -235,7 +235,7 @@ def states(driver: Driver) -> Iterator[str]:
 		*((tab, lambda tab=tab: view.show_panel(tab)) for tab in ("messages", "attendees", "files")),
 		*((name, lambda name=name: view.set_layout(name)) for name in ("speaker", "focus", "grid")),
 		("pinned", lambda: view.stage.pin(1)),
-		("shared screen", lambda: call.change(presenter=3, new_host=True)),
+		("shared screen", lambda: [view.stage.pin(None), call.change(presenter=3, new_host=True)]),
 		("reconnecting", lambda: call.change(link="reconnecting")),
 		("live again", lambda: call.change(link="live", presenter=0)),
 		("two toasts", lambda: [view.toasts.add(f"Toast {n}", "info", "Look", stays=True) for n in (1, 2)]),
