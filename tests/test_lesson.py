@@ -22,6 +22,7 @@ from test_window_bar import LACKING, screen
 from test_window_class import card, words
 from test_window_controls import press
 from test_window_meeting import LONG, Desk, Start, answered, desk, hosted, pupil, until
+from test_window_steps import Steps
 
 import connectsphere as cs
 
@@ -201,7 +202,10 @@ def play(
 	# work comes in by pupil, and who is missing is named
 	sheet = tmp_path / "Sheet 3.pdf"
 	sheet.write_bytes(b"exercise 3" * 1_000)
-	view.act("hand_out", path=str(sheet))
+	view.show_panel("messages")
+	with monkeypatch.context() as patch:
+		patch.setattr(cs, "asked_path", lambda *_, **__: str(sheet))
+		driver.key("ctrl+o")
 	until(driver, ana, "file_saved")
 	assert Path(ana.seen("file_saved")[0]["path"]).read_bytes() == sheet.read_bytes(), "without a question"
 	view.act("collect", open=True, title="Fractions")
@@ -222,7 +226,8 @@ def play(
 	# sharing: the window makes way, pupils keep the last picture of a pause
 	driver.key("ctrl+shift+s")
 	driver.until(lambda: getattr(view.dialog, "found", None), "the screens", LONG)
-	answered(driver, ben, lambda: driver.key("Right", "Return"), "screen_start", name="Ms Alvarez")
+	cards, screen = view.dialog.cards, "share:screen:0"
+	answered(driver, ben, lambda: Steps(driver).twice(cards, screen), "screen_start", name="Ms Alvarez")
 	driver.until(lambda: view.bar is not None and driver.root.state() == "iconic", "the bar", LONG)
 	assert view.bar is not None
 	bar = view.bar.window
