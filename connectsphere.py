@@ -1509,11 +1509,6 @@ def encode_record(record: Json) -> bytes:
 	return encode_message(json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
 
 
-def parse_record(payload: bytes, shape: Shape) -> Json:
-	"""The JSON in `payload`; PeerFault when it is not of `shape`."""
-	return _shaped(parse_json(payload), shape)
-
-
 # -- files: one TLS connection a transfer
 
 MAX_FILE_LINE = 1_024
@@ -9289,9 +9284,17 @@ _captures = _Captures()
 class Microphone(Device):
 	"""Sound as it is captured."""
 
+	_kept: Samples = SILENCE[:0]
+
 	@abstractmethod
 	def read(self) -> Samples:
 		"""The next 256 samples, int16, mono, 16 kHz, once captured; DeviceError at the end."""
+
+	def _cut(self, piece: Callable[[], Samples]) -> Samples:
+		while len(self._kept) < BLOCK:
+			self._kept = np.concatenate((self._kept, piece()))
+		block, self._kept = self._kept[:BLOCK], self._kept[BLOCK:]
+		return block
 
 
 class Speaker(Device):
@@ -9300,20 +9303,6 @@ class Speaker(Device):
 	@abstractmethod
 	def write(self, block: Samples) -> None:
 		"""Play int16 mono samples at 16 kHz; returns when more are needed. DeviceError at the end."""
-
-
-class _BlockCutter:
-	"""Cuts pieces of any size into blocks of 256 samples."""
-
-	def __init__(self, read: Callable[[], Samples]):
-		self._read = read
-		self._kept: Samples = np.zeros(0, np.int16)
-
-	def next(self) -> Samples:
-		while len(self._kept) < BLOCK:
-			self._kept = np.concatenate((self._kept, self._read()))
-		block, self._kept = self._kept[:BLOCK], self._kept[BLOCK:]
-		return block
 
 
 # ---- Sound: the sound cards
@@ -9336,8 +9325,7 @@ def _silent_stderr() -> Iterator[None]:
 		os.close(nowhere)
 
 
-@dataclass(frozen=True)
-class _SoundStream:
+class _SoundStream(NamedTuple):
 	stream: Any
 	label: str
 	rate: int
@@ -9527,12 +9515,11 @@ class _SoundCardEnd(_DriverThread):
 class _SoundCardMicrophone(_SoundCardEnd, Microphone):
 	def __init__(self, opened: _SoundStream):
 		super().__init__(opened)
-		self._cutter = _BlockCutter(self._next_piece)
 		self._resampler = Resampler(opened.rate, AUDIO_RATE)
 		self._thread.start()
 
 	def read(self) -> Samples:
-		return self._cutter.next()
+		return self._cut(self._next_piece)
 
 	def _next_piece(self) -> Samples:
 		with self._news:
@@ -10524,7 +10511,7 @@ class _PacedMicrophone(Microphone):
 	_SLEPT = 1.0  # seconds behind: the machine slept, so do not catch up
 
 	def __init__(self, read: Callable[[], Samples], room: Acoustics | None = None):
-		self._cutter = _BlockCutter(read)
+		self._piece = read
 		self._room = room
 		self._pace = BLOCK_SECONDS * (1 - 100e-6 if room else 1)  # two sound cards never agree
 		self._start: float | None = None
@@ -10534,7 +10521,7 @@ class _PacedMicrophone(Microphone):
 	def read(self) -> Samples:
 		if self._start is None:
 			self._start = monotonic()
-		block = self._cutter.next()
+		block = self._cut(self._piece)
 		self._count += 1
 		until = self._start + self._count * self._pace
 		late = _sleep_until(until)
@@ -13925,7 +13912,7 @@ class ScreenLink:
 				with skipping(self._loop.counters):
 					self.on_message(parse_screen(payload))
 				continue
-			answer = parse_record(payload, SCREEN_ANSWER)
+			answer = _shaped(parse_json(payload), SCREEN_ANSWER)
 			if answer["status"] == "denied":
 				self._refused = refusal({"code": "not_allowed", **answer})
 				cast(TlsLink, self.link).discard("denied")
