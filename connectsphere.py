@@ -8586,17 +8586,11 @@ class DiscoveryResponder(DiscoveryLoop):
 	"""
 
 	def __init__(
-		self,
-		describe: Callable[[], Json],
-		bind: str | None = None,
-		counters: Counters | None = None,
-		*,
-		port: int = DISCOVERY_PORT,
+		self, describe: Callable[[], Json], bind: str | None = None, counters: Counters | None = None
 	):
 		self._bind = own_address(bind)
 		super().__init__("discovery-responder", counters or Counters(), self._on_turn)
 		self._describe = describe
-		self._port = port
 		self._limit = AnswerLimit()
 		self._ear: socket.socket | None = None
 		self._warned = False
@@ -8617,20 +8611,20 @@ class DiscoveryResponder(DiscoveryLoop):
 
 	def _listen(self) -> None:
 		try:
-			self._ear = self.listen(self._bind or "", self._port, self._answer, shared=True)
+			self._ear = self.listen(self._bind or "", DISCOVERY_PORT, self._answer, shared=True)
 		except OSError as error:
 			if not self._warned:
 				self._warned = True
 				log.warning(
 					"this meeting cannot be found by itself, only joined by address: UDP %d is not free (%s)",
-					self._port,
+					DISCOVERY_PORT,
 					error.strerror,
 				)
 			return
 		for own in interfaces_for(self._bind) if self._bind else ():
 			for broadcast in {*own.broadcasts} - {own.address}:
 				with suppress(OSError):
-					self.listen(broadcast, self._port, partial(self._answer, only=own), shared=True)
+					self.listen(broadcast, DISCOVERY_PORT, partial(self._answer, only=own), shared=True)
 
 	def _answer(self, data: bytes, source: Address, only: Interface | None = None) -> None:
 		if len(data) < QUESTION_SIZE or self._ear is None or (only and not only.near(source[0])):
@@ -8647,7 +8641,7 @@ class DiscoveryResponder(DiscoveryLoop):
 				continue
 			with suppress(OSError), _udp_socket(interface.address, 0) as mouth:
 				for broadcast in interface.broadcasts:
-					self._send(mouth, beacon, (broadcast, self._port))
+					self._send(mouth, beacon, (broadcast, DISCOVERY_PORT))
 
 	def _ad(self, nonce: str, limit: int) -> bytes:
 		return discovery_answer(nonce, {"version": PROTOCOL} | self._describe(), limit)
@@ -8819,7 +8813,6 @@ class MeetingFinder(DiscoveryLoop):
 		base_port: int = DEFAULT_PORT,
 		*,
 		counters: Counters | None = None,
-		port: int = DISCOVERY_PORT,
 		wanted: Callable[[], bool] = lambda: True,
 	):
 		self._bind = own_address(bind)
@@ -8827,7 +8820,6 @@ class MeetingFinder(DiscoveryLoop):
 		super().__init__("meeting-finder", counters or Counters(), self._on_turn)
 		self._known = [*dict.fromkeys(place for place in known if _is_address(place[0]))][:MOST_ADS]
 		self._base_port = base_port
-		self._port = port
 		self._mouths: dict[str, socket.socket] = {}
 		self._interfaces: list[Interface] = []
 		self._nonces: OrderedDict[str | None, bool] = OrderedDict()  # of the questions; true: to everybody
@@ -8917,7 +8909,7 @@ class MeetingFinder(DiscoveryLoop):
 			self._nonces.popitem(last=False)
 		question = discovery_question(nonce)
 		for address in addresses:
-			self._send(self._mouths[mouth], question, (address, self._port))
+			self._send(self._mouths[mouth], question, (address, DISCOVERY_PORT))
 
 	def _ask_directly(self, address: str) -> None:
 		mouth = _way_to(self._interfaces, address)
@@ -8933,7 +8925,7 @@ class MeetingFinder(DiscoveryLoop):
 		where = only.broadcast if only else LIMITED_BROADCAST
 		if sys.platform == "linux" and where:
 			with suppress(OSError):
-				self.listen(where, self._port, partial(self._hear_beacon, only), shared=True)
+				self.listen(where, DISCOVERY_PORT, partial(self._hear_beacon, only), shared=True)
 
 	def _hear_beacon(self, only: Interface | None, data: bytes, source: Address) -> None:
 		is_question = len(data) >= QUESTION_SIZE

@@ -391,10 +391,12 @@ class TestPortScan:
 
 
 @pytest.fixture
-def port() -> int:
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+	"""Where is asked, in place of the usual port."""
 	with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
 		free.bind((HOME, 0))
-		return int(free.getsockname()[1])
+		monkeypatch.setattr(cs, "DISCOVERY_PORT", port := int(free.getsockname()[1]))
+	return port
 
 
 Run = Callable[..., Any]
@@ -406,7 +408,7 @@ def run(port: int) -> Iterator[Run]:
 	started: list[cs.DiscoveryResponder | cs.MeetingFinder] = []
 
 	def start(kind: type[Any], *arguments: Any, bind: str = HOME, **options: Any) -> Any:
-		made = kind(*arguments, bind=bind, port=port, **options)
+		made = kind(*arguments, bind=bind, **options)
 		started.append(made)
 		made.start()
 		return made
@@ -546,8 +548,8 @@ class TestOnLoopback:
 	def test_closing_twice_and_unstarted(self, port: int) -> None:
 		for started in (True, False):
 			for each in (
-				cs.MeetingFinder(HOME, port=port),
-				cs.DiscoveryResponder(meeting("x"), HOME, port=port),
+				cs.MeetingFinder(HOME),
+				cs.DiscoveryResponder(meeting("x"), HOME),
 			):
 				if started:
 					each.start()
