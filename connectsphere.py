@@ -6137,9 +6137,7 @@ def _on_devices(facts: Facts) -> Iterator[Finding]:
 		elif trouble is not None:
 			yield _find(topic, "ok", "{what}: it works.", what=Words(name))
 	if facts.disk_free is not None:
-		full = (
-			("disk_full", "Delete something before files are sent.") if facts.disk_free < DISK_LEAST else ()
-		)
+		full = ("disk_full", "Delete something before files are sent.") * (facts.disk_free < DISK_LEAST)
 		words, room = "{room} GB are free for files.", f"{facts.disk_free / 1e9:.1f}"
 		yield _find("disk", "warn" if full else "ok", words, *full, room=room)
 
@@ -6397,18 +6395,17 @@ class KnownHosts:
 		"""Accept a host, or note what it is called and where it is now; `more` are fields of it."""
 		if not is_fingerprint(fingerprint):
 			raise ValueError("not a fingerprint")
-		now = time.time()
 		with self._lock:
 			old = self._hosts.get(fingerprint)
 			was_at = old.last_address if old else ""
 			names = clean_name(title, MAX_TITLE), clean_name(host)
-			known = KnownHost(fingerprint, *names, now, address or was_at, **more)
+			known = KnownHost(fingerprint, *names, time.time(), address or was_at, **more)
 			self._hosts[fingerprint] = known
-			dropped = min(self._hosts.values(), key=lambda each: each.last_seen)
 			if len(self._hosts) > self._MOST:
-				del self._hosts[dropped.fingerprint]
+				dropped = min(self._hosts, key=lambda one: self._hosts[one].last_seen)
+				del self._hosts[dropped]
 				with suppress(OSError):
-					self._path(dropped.fingerprint).unlink()
+					self._path(dropped).unlink()
 		_save_json(self._path(fingerprint), known.message())
 		return known
 
@@ -10678,12 +10675,9 @@ def open_microphone(spec: str) -> Microphone:
 	if is_sound_card(spec):
 		return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
 	kind, _, argument = spec.partition(":")
-	if spec == "tone" or (kind == "tone" and argument.isdecimal()):
-		tone = _tone(float(argument or 440), 1.0)
-		return _PacedMicrophone(lambda: tone)
-	if kind == "voice" and argument.isdecimal():
-		voice = _voice(int(argument))
-		return _PacedMicrophone(lambda: voice)
+	if spec == "tone" or (kind in ("tone", "voice") and argument.isdecimal()):
+		sound = _voice(int(argument)) if kind == "voice" else _tone(float(argument or 440), 1.0)
+		return _PacedMicrophone(lambda: sound)
 	room = _acoustics if kind == "room" else None
 	return _PacedMicrophone(_WavFile(argument if room else spec).read, room)
 
@@ -11496,7 +11490,7 @@ class StoredFile:
 		self.sha256 = offer.sha256
 		self.have = 0
 		self.writing = threading.Lock()
-		self._hash = hashlib.sha256()
+		self.hash = hashlib.sha256()  # of those
 
 	def append(self, out: io.FileIO, block: memoryview) -> None:
 		"""Write the next bytes; Refused when the disk does not take them."""
@@ -11505,11 +11499,8 @@ class StoredFile:
 		except OSError as error:
 			log.warning("a file cannot be stored: %s", error)
 			raise Refused("too_large") from None
-		self._hash.update(block)
+		self.hash.update(block)
 		self.have += len(block)
-
-	def is_right(self) -> bool:
-		return self._hash.hexdigest() == self.sha256
 
 
 @dataclass(eq=False)
@@ -11690,7 +11681,7 @@ class FileStore:
 			self._receive(connection, stored)
 		finally:
 			stored.writing.release()
-		if stored.is_right():
+		if stored.hash.hexdigest() == stored.sha256:
 			self._loop.ask(lambda: self._apply(self._room.shelf.file_whole(stored.file)))
 			connection.stream.send(FILE_DONE)
 			return
