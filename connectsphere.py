@@ -7223,7 +7223,7 @@ SCREEN_BUFFER = 128 << 10
 SCREEN_UNSENT = 16 << 10
 
 
-def keep_buffers_small(sock: socket.socket) -> None:
+def keep_buffers_small(sock: Socket) -> None:
 	"""Let the kernel hold little, so that what is sent next is new."""
 	with suppress(OSError):
 		sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SCREEN_BUFFER)
@@ -8510,7 +8510,7 @@ def plausible_interfaces(bind: str | None = None) -> list[Interface]:
 	return sorted(found, key=lambda each: order.index(each.kind))
 
 
-def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
+def _udp_socket(address: str, port: int, shared: bool = False) -> Socket:
 	port_socket = socket.socket(type=socket.SOCK_DGRAM)
 	try:
 		port_socket.setblocking(False)
@@ -8529,20 +8529,20 @@ def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
 class DiscoveryLoop(Loop):
 	"""A loop for small datagrams on several sockets."""
 
-	def drop(self, watched: socket.socket) -> None:
+	def drop(self, watched: Socket) -> None:
 		"""Watch it no longer, and close it."""
 		self.watch(watched, 0)
 		watched.close()
 
 	def listen(
 		self, address: str, port: int, hear: Callable[[bytes, Address], None], *, shared: bool = False
-	) -> socket.socket:
+	) -> Socket:
 		"""Have `hear(datagram, source)` called for what comes there; OSError where it cannot be had."""
 		ear = _udp_socket(address, port, shared)
 		self.watch(ear, EVENT_READ, lambda events: self._receive(ear, hear))
 		return ear
 
-	def _receive(self, ear: socket.socket, hear: Callable[[bytes, Address], None]) -> None:
+	def _receive(self, ear: Socket, hear: Callable[[bytes, Address], None]) -> None:
 		for _ in range(64):
 			try:
 				data, source = ear.recvfrom(2_048)
@@ -8553,7 +8553,7 @@ class DiscoveryLoop(Loop):
 			else:
 				self._safely(hear, data, source)
 
-	def _send(self, port: socket.socket, data: bytes, address: Address) -> None:
+	def _send(self, port: Socket, data: bytes, address: Address) -> None:
 		try:
 			port.sendto(data, address)
 		except OSError:  # the other ways are tried all the same
@@ -8589,7 +8589,7 @@ class DiscoveryResponder(DiscoveryLoop):
 		super().__init__("discovery-responder", counters or Counters(), self._on_turn)
 		self._describe = describe
 		self._limit = AnswerLimit()
-		self._ear: socket.socket | None = None
+		self._ear: Socket | None = None
 		self._warned = False
 		self._beacon_at = -math.inf
 
@@ -8770,7 +8770,7 @@ class _PortScan:
 		self._loop = loop
 		self._targets = targets[::-1]
 		self._opened = opened
-		self._trying: dict[socket.socket, float] = {}
+		self._trying: dict[Socket, float] = {}
 
 	def step(self, now: float) -> float | None:
 		"""Give up what took too long, try more; when to come again at the latest, None at the end."""
@@ -8786,12 +8786,12 @@ class _PortScan:
 			self._trying[tried] = now + SCAN_PATIENCE
 			self._loop.watch(tried, EVENT_WRITE, partial(self._result, tried, address))
 
-	def _result(self, tried: socket.socket, address: str, events: int) -> None:
+	def _result(self, tried: Socket, address: str, events: int) -> None:
 		if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
 			self._opened(address)
 		self._end(tried)
 
-	def _end(self, tried: socket.socket) -> None:
+	def _end(self, tried: Socket) -> None:
 		del self._trying[tried]
 		self._loop.drop(tried)
 
@@ -8817,7 +8817,7 @@ class MeetingFinder(DiscoveryLoop):
 		super().__init__("meeting-finder", counters or Counters(), self._on_turn)
 		self._known = [*dict.fromkeys(place for place in known if _is_address(place[0]))][:MOST_ADS]
 		self._base_port = base_port
-		self._mouths: dict[str, socket.socket] = {}
+		self._mouths: dict[str, Socket] = {}
 		self._interfaces: list[Interface] = []
 		self._nonces: OrderedDict[str | None, bool] = OrderedDict()  # of the questions; true: to everybody
 		self.reached: set[str] = set()  # by a broadcast
@@ -11908,8 +11908,9 @@ class Succession:
 		ready.sort(key=lambda one: (order.get(one.member.person, len(order)), one.rank, one.member.id))
 		return ready[:MOST_STANDBYS]
 
-	def on_message(self, member: Member, address: str, message: Json) -> None:
+	def on_message(self, member: Member, message: Json) -> None:
 		"""What a member says of it; its rights are checked. Refused where it cannot be."""
+		address = member.address
 		volunteer, heir = self._volunteers.get(member.id), self._volunteers.get(message.get("to", 0))
 		match message["type"]:
 			case "stand_by":
@@ -12787,8 +12788,7 @@ class ConferenceServer:
 					self.why = effect.code
 					self.over.set()
 				case Succeed():
-					address = self.sessions[effect.id].address
-					self.succession.on_message(self.room.members[effect.id], address, effect.message)
+					self.succession.on_message(self.room.members[effect.id], effect.message)
 				case ShareStopped():
 					self._screen.drop(effect.id, "presenter")
 				case FileGone():

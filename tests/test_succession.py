@@ -423,7 +423,7 @@ def test_a_volunteer_is_told_by_the_name_that_it_has_now() -> None:
 	ids = {one.name: one.id for one in room.members.values()}
 	one, told = successor(room)
 	standing = {"type": "standing_by", "fingerprint": THERE, "port": 9000, "rank": 0}
-	one.on_message(room.members[ids["Ana"]], "10.0.0.7", standing)
+	one.on_message(room.members[ids["Ana"]], standing)
 	room.handle(ids["Ms Lee"], {"type": "rename", "who": ids["Ana"], "name": "Zoe"}, 9.0, 9.0)
 	one._became(one._volunteers[ids["Ana"]], "unreachable")
 	assert [message["name"] for _, message in told if message["type"] == "stand_by"] == ["Zoe", "Zoe"]
@@ -490,7 +490,7 @@ def test_a_line_of_another_server_is_of_who_was_there_alone() -> None:
 				"text": f"{sender} {epoch}",
 				"at": 1.0,
 			}
-			one.on_message(ana, "10.0.0.7", line)
+			one.on_message(ana, line)
 	said = {message["text"] for _, message in told if message["type"] == "chat"}
 	assert said == {"Ana 2", "Ben 2", "Ben 3", "Zoe 2", "Zoe 3"}
 
