@@ -121,7 +121,7 @@ def files(data: bytes) -> None:
 		unless_refused(cs.parse_file_head, line)
 		unless_refused(cs.parse_message, line, cs.FILE_REQUESTS)
 		for shape in (cs.SCREEN_HELLO, cs.SCREEN_ANSWER):
-			record = unless_refused(cs.parse_record, line, shape)
+			record = unless_refused(lambda: cs._shaped(cs.parse_json(line), shape))  # noqa: B023
 			if record is not None:
 				(again,) = cs.MessageSplitter().push(cs.encode_record(record))
 				assert cs._shaped(cs.parse_json(again), shape) == record
