@@ -24,12 +24,17 @@ def adopt_orphans() -> None:
 		ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def listed(folder: str) -> list[str]:
+	"""What is in a folder of /proc; nothing where there is none. Paths as objects take thrice the time."""
+	return os.listdir(folder) if os.path.isdir(folder) else []
+
+
 def children() -> dict[int, str]:
 	"""Process ids of the live children, with their command lines."""
 	found: dict[int, str] = {}
-	for listing in Path("/proc/self/task").glob("*/children"):
-		with contextlib.suppress(OSError):
-			for pid in map(int, listing.read_text().split()):
+	for thread in listed("/proc/self/task"):
+		with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children") as listing:
+			for pid in map(int, listing.read().split()):
 				state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 				if state != "Z":
 					words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -40,12 +45,12 @@ def children() -> dict[int, str]:
 def descriptors() -> dict[int, str]:
 	"""Open file descriptors and what they are, on Linux; elsewhere nothing."""
 	found: dict[int, str] = {}
-	for link in Path("/proc/self/fd").glob("*"):
+	for number in listed("/proc/self/fd"):
 		with contextlib.suppress(OSError):
-			target = os.readlink(link)
+			target = os.readlink(f"/proc/self/fd/{number}")
 			# A server of several tests opens its journal anew; one left open is a ResourceWarning.
 			if not target.startswith(HARMLESS) and not target.endswith(".sealed"):
-				found[int(link.name)] = target
+				found[int(number)] = target
 	return found
 
 
