@@ -17747,11 +17747,6 @@ def initials(name: str) -> str:
 	return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper() or "?"
 
 
-def rgb(colour: str) -> tuple[int, int, int]:
-	"""The three values of a #rrggbb colour."""
-	return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-
-
 PAINTED_MAX = 16_000  # pixels: X ends a program that shows it a picture of 32,768
 
 
@@ -17793,7 +17788,7 @@ def rounded(width: int, height: int, radius: int, fill: str, outline: str = "", 
 	inner = Image.new("L", (width, height), 0)
 	inner.paste(round_mask(width - 2 * line, height - 2 * line, radius - line), (line, line))
 	if fill:
-		picture.paste(rgb(fill), (0, 0), inner)
+		picture.paste(fill, (0, 0), inner)
 	picture.putalpha(outer if fill else ImageChops.subtract(outer, inner))
 	return picture
 
@@ -17934,9 +17929,7 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 	def line(self, text: str, size: int, colour: str, room: int, bold: bool = False) -> Image.Image:
 		"""A line of text as an RGBA picture, at most `room` wide, its capitals in the middle."""
 		text = self.clip(text, size, room, bold)
-		picture = Image.new(
-			"RGBA", (max(1, self.width(text, size, bold)), round(size * 1.6)), (*rgb(colour), 0)
-		)
+		picture = Image.new("RGBA", (max(1, self.width(text, size, bold)), round(size * 1.6)), f"{colour}00")
 		draw, at = ImageDraw.Draw(picture), 0.0
 		for run, names in self.runs(text, bold):
 			face = self.face(names, size)
@@ -18187,7 +18180,7 @@ def _placed(picture: Picture, job: TileJob) -> Picture:
 	if size == (job.width, job.height):
 		return shown
 	tile = np.empty((job.height, job.width, 3), np.uint8)
-	tile[:] = rgb(job.palette.window)[::-1]
+	tile[:] = tuple(bytes.fromhex(job.palette.window[1:]))[::-1]
 	at = (job.width - size[0]) // 2, (job.height - size[1]) // 2
 	tile[at[1] : at[1] + size[1], at[0] : at[0] + size[0]] = shown
 	return tile

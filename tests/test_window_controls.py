@@ -22,6 +22,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from fake_call import ad, last, sent
+from PIL import ImageColor
 from window_driver import PATIENCE, Driver, Open, middle, opened, overlaps, tops, walk, written
 
 import connectsphere as cs
@@ -575,7 +576,9 @@ def contrast(one: str, other: str) -> float:
 		(
 			sum(
 				weight * (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4)
-				for weight, part in zip((0.2126, 0.7152, 0.0722), np.array(cs.rgb(colour)) / 255, strict=True)
+				for weight, part in zip(
+					(0.2126, 0.7152, 0.0722), np.array(ImageColor.getrgb(colour)) / 255, strict=True
+				)
 			)
 			for colour in (one, other)
 		),

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from headless import Headless
+from PIL import ImageColor
 from screens import another_window, grabbed, photographed
 from test_window_controls import file_rows, pick_file, press
 from test_window_meeting import LONG, Desk, Start, answered, desk, hosted, pupil, until
@@ -38,7 +39,7 @@ def shown(driver: Driver, colour: str) -> int:
 	x, y, width, height = (
 		getattr(canvas, f"winfo_{what}")() for what in ("rootx", "rooty", "width", "height")
 	)
-	wanted = np.array(cs.rgb(colour)[::-1], np.uint8)
+	wanted = np.array(ImageColor.getrgb(colour)[::-1], np.uint8)
 	return int((photographed()[y : y + height, x : x + width] == wanted).all(axis=2).sum())
 
 

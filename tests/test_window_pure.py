@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ImageColor
 
 import connectsphere as cs
 
@@ -119,7 +120,7 @@ def test_the_top_bar_names_the_host_as_she_is_called_now() -> None:
 
 @pytest.mark.parametrize("palette", cs.PALETTES.values())
 def test_the_corners_of_a_tile_leave_no_seam_on_the_window(palette: cs.Palette) -> None:
-	window = cs.rgb(palette.window)
+	window = ImageColor.getrgb(palette.window)
 	picture = np.full((90, 160, 3), window[::-1], np.uint8)
 	job = cs.TileJob(picture, 160, 90, cs.TileLook(fit=True), palette, 1.0)
 	painted = np.asarray(cs.paint_tile(job, cs.tile_marks(job)))
