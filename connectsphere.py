@@ -23933,12 +23933,6 @@ def own_name() -> str:
 	return clean_name(name[:1].upper() + name[1:])
 
 
-def where_raised(error: BaseException) -> list[tuple[str, int, str]]:
-	"""(file, line, function) of each call that led to `error`."""
-	frames = traceback.extract_tb(error.__traceback__)
-	return [(Path(frame.filename).name, frame.lineno or 0, frame.name) for frame in frames]
-
-
 def kind_of(error: BaseException) -> str:
 	"""The type of an error and the system's number: its own words may quote a secret."""
 	number = f" {error.errno}" if isinstance(error, OSError) else ""
@@ -23961,8 +23955,8 @@ class OneLine(logging.Formatter):
 		text = f"{self.formatTime(record)} {record.levelname} {record.threadName} {record.getMessage()}"
 		error = record.exc_info[1] if record.exc_info else None
 		if error:
-			calls = " > ".join(f"{name}:{line}" for _, line, name in where_raised(error)[-6:])
-			text += f" | Traceback: {kind_of(error)} in {calls}"
+			calls = (f"{call.name}:{call.lineno}" for call in traceback.extract_tb(error.__traceback__)[-6:])
+			text += f" | Traceback: {kind_of(error)} in {' > '.join(calls)}"
 		return harmless(text)
 
 
@@ -24018,7 +24012,8 @@ class ReportHandler(logging.Handler):
 		]
 		for one in chain_of(error):
 			lines += ["", kind_of(one)]
-			lines += [f"  {file}, line {line}, in {name}" for file, line, name in where_raised(one)]
+			for call in traceback.extract_tb(one.__traceback__):
+				lines.append(f"  {Path(call.filename).name}, line {call.lineno}, in {call.name}")
 		lines += ["", "Threads: " + ", ".join(sorted(thread.name for thread in threading.enumerate()))]
 		return "\n".join(lines) + "\n"
 
