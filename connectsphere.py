@@ -18515,7 +18515,7 @@ class Painted:
 	def __init__(
 		self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
 	):
-		self.look = look
+		self.look, self.px, self.palette = look, look.px, look.palette
 		canvas = self.canvas = keyed(tk.Canvas(
 			parent, width=min(width, PAINTED_MAX), height=min(height, PAINTED_MAX), highlightthickness=0,
 			bd=0, bg=colour or str(parent["bg"]), takefocus=focus,
@@ -18538,7 +18538,7 @@ class Painted:
 
 	@property
 	def ring(self) -> str:
-		return self.look.palette.focus if has_focus(self.canvas) else ""
+		return self.palette.focus if has_focus(self.canvas) else ""
 
 	@property
 	def extent(self) -> tuple[int, int]:
@@ -18577,7 +18577,7 @@ class Painted:
 		room: int = PAINTED_MAX, anchor: Anchor = "w", name: str = "",
 	) -> int:  # fmt: skip
 		"""Write one line, shortened to `room` real pixels; scripts that Tk cannot shape become pictures."""
-		look, colour, text = self.look, colour or self.look.palette.text, plain(text)
+		look, colour, text = self.look, colour or self.palette.text, plain(text)
 		if shaped(text) and len(text) > 1:
 			return self.image(x, y, look.written(text, size, colour, room, bold), anchor, name)
 		return look.write(self.canvas, x, y, text, look.font(size, bold), colour, anchor, room, tags(name))
@@ -18691,7 +18691,7 @@ class Card(Painted):
 		width, height = self.extent
 		self.wipe()
 		self.canvas.create_rectangle(-1, -1, width, height, fill=self.back, width=0)
-		self.box(0, 0, width, height, self.radius, self.look.palette.card, self.outline)
+		self.box(0, 0, width, height, self.radius, self.palette.card, self.outline)
 
 
 class Button(Painted):
@@ -18740,7 +18740,7 @@ class Button(Painted):
 
 	def colours(self) -> tuple[str, str, str]:
 		"""Fill, fill under the mouse, and text."""
-		p, back = self.look.palette, str(self.canvas["bg"])
+		p, back = self.palette, str(self.canvas["bg"])
 		return {
 			"plain": (p.raised, p.line, p.text),
 			"card": (p.card, p.raised, p.text),
@@ -18755,14 +18755,14 @@ class Button(Painted):
 	def paint(self) -> None:
 		self.wipe()
 		width, height = self.extent
-		p = self.look.palette
+		p = self.palette
 		fill, high, colour = self.colours() if self.enabled else (p.raised, p.raised, p.third)
 		self.box(0, 0, width, height, 10, high if self.hot else fill, self.edge(fill, colour), 2)
 		self._content(width, height, colour)
 
 	def edge(self, fill: str, colour: str) -> str:
 		"""The ring of who has the keyboard, as it is seen on `fill`."""
-		p = self.look.palette
+		p = self.palette
 		return self.ring and (colour if fill in (p.accent, p.bad, p.good) else p.focus)
 
 	def _content(self, width: int, height: int, colour: str) -> None:
@@ -18792,8 +18792,8 @@ class BarButton(Button):
 
 	def paint(self) -> None:
 		self.wipe()
-		self.configure(height=self.look.px(self.tall))
-		look, p = self.look, self.look.palette
+		self.configure(height=self.px(self.tall))
+		look, p = self.look, self.palette
 		fill, high, colour = self.colours()
 		wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
 		x, y, cut = middle - wide // 2, look.px(2), look.px(3)
@@ -18849,11 +18849,11 @@ class Field(Painted):
 		return self.entry.get().strip()
 
 	def paint(self) -> None:
-		(width, height), px = self.extent, self.look.px
+		(width, height), px = self.extent, self.px
 		if width < px(40):
 			return
 		self.wipe()
-		p, focused = self.look.palette, has_focus(self.entry)
+		p, focused = self.palette, has_focus(self.entry)
 		self.box(0, 0, width, height, 11, p.card, p.focus if focused else p.line, 2 if focused else 1)
 		self.entry.place(x=px(16), y=height // 2, anchor="w", width=width - px(32))
 		if self.hint and not self.entry.get():
@@ -18895,7 +18895,7 @@ class PinBoxes(Painted):
 	def paint(self) -> None:
 		"""Draw the boxes; the next one to fill is ringed while the field has the focus."""
 		self.wipe()
-		p, px = self.look.palette, self.look.px
+		p, px = self.palette, self.px
 		width, height = self.extent[0], px(54)
 		least, most = self.BOXES
 		shown = self._typed[-most:]
@@ -18929,7 +18929,7 @@ class Meter(Painted):
 			return
 		self._lit = lit
 		self.wipe()
-		look, p = self.look, self.look.palette
+		look, p = self.look, self.palette
 		for at in range(self.bars):
 			colour = p.raised if at >= lit else (p.warn if at >= self.bars * 0.72 else p.good)
 			wide, tall = look.px(self.step * 0.55), int(self.canvas["height"])
@@ -18938,7 +18938,7 @@ class Meter(Painted):
 
 def draw_switch(to: Painted, x: int, y: int, on: bool, ring: str = "") -> None:
 	"""A switch: the knob's side says the state, not the colour alone."""
-	p, px = to.look.palette, to.look.px
+	p, px = to.palette, to.px
 	if ring:
 		to.box(x, y, px(46), px(28), 14, "", ring, 2)
 	fill, edge, knob = (p.accent, p.accent, p.on_accent) if on else ("", p.third, p.third)
@@ -18981,7 +18981,7 @@ class Slider(Painted):
 
 	def _drag(self, event: Event) -> None:
 		self.focus_set()
-		edge = self.look.px(12)
+		edge = self.px(12)
 		self._move((event.x - edge) / max(1, self.extent[0] - 2 * edge))
 		self.passing(self.value)
 
@@ -18995,7 +18995,7 @@ class Slider(Painted):
 
 	def paint(self) -> None:
 		self.wipe()
-		p, px = self.look.palette, self.look.px
+		p, px = self.palette, self.px
 		width = self.extent[0]
 		at = px(12) + round((width - px(24)) * self.value)
 		self.box(px(2), px(11), width - px(4), px(4), 2, p.line)
@@ -19039,7 +19039,7 @@ class Choice(Button):
 
 	def _content(self, width: int, height: int, colour: str) -> None:
 		words = next((words for value, words in self.options if value == self.value), self.value)
-		px, p, size = self.look.px, self.look.palette, self.text_size
+		px, p, size = self.px, self.palette, self.text_size
 		colour = p.third if self.faint else colour
 		if self.caption:  # in two lines
 			self.text(px(6), height * 3 // 10, self.caption, 11, colour=p.third, room=width - px(10))
@@ -19132,8 +19132,8 @@ class ListView(Painted):
 	@property
 	def width(self) -> int:
 		"""Real pixels that rows have, beside the bar."""
-		gutter = self.gutter or self.look.px(10) * bool(self.bar.winfo_manager())
-		return max(self.look.px(60), self.extent[0] - gutter)
+		gutter = self.gutter or self.px(10) * bool(self.bar.winfo_manager())
+		return max(self.px(60), self.extent[0] - gutter)
 
 	def scroll(self, by: int) -> None:
 		"""Move by `by` real pixels, within the rows."""
@@ -19143,7 +19143,7 @@ class ListView(Painted):
 	def yview(self, how: str, by: float | str, what: str = "units", _: object = None) -> None:
 		"""What a scroll bar asks of a widget; places are parts of the number of rows."""
 		if how == "scroll":
-			self.scroll(int(by) * (self.extent[1] if what == "pages" else self.look.px(60)))
+			self.scroll(int(by) * (self.extent[1] if what == "pages" else self.px(60)))
 		elif self.rows:
 			place = max(0.0, min(1.0, float(by))) * len(self.rows)
 			self._at = min(int(place), len(self.rows) - 1)
@@ -19159,7 +19159,7 @@ class ListView(Painted):
 		for at, y in enumerate(edges[:-1], self._at):
 			self.rows[at].draw(self, y, width)
 		count, end, foot = len(self.rows), self._at + len(edges) - 1, edges[-1]
-		self._ended = end == count and foot <= tall + self.look.px(30)
+		self._ended = end == count and foot <= tall + self.px(30)
 		if end < count or foot > tall or self._at or self._y:
 			over = max(0, foot - tall) / self._high(end - 1)
 			self.bar.set((self._at - self._y / self._high(self._at)) / count, (end - over) / count)
@@ -19170,7 +19170,7 @@ class ListView(Painted):
 			self.paint()
 		if has_focus(self.canvas) and self.chosen_action in self.actions:
 			x, y, right, foot = map(int, self.canvas.coords(self.chosen_action))
-			self.box(x, y, right - x, foot - y, 9, "", self.look.palette.focus, 2)
+			self.box(x, y, right - x, foot - y, 9, "", self.palette.focus, 2)
 
 	def row_at(self, y: int) -> Any:
 		"""The row at `y` on the screen, or None."""
@@ -19311,7 +19311,7 @@ class EmojiPicker(Painted):
 
 	def paint(self) -> None:
 		self.wipe()
-		edge, palette = self.look.px(8), self.look.palette
+		edge, palette = self.px(8), self.palette
 		for at, char in enumerate(self.chars):
 			x, y = edge + at % self.columns * self.step, edge + at // self.columns * self.step
 			name = f"emoji:{char}"
@@ -20440,7 +20440,7 @@ class Pill(Button):
 		if not self.now:
 			return
 		words, icon, colour, link, lead, bars = self.now
-		look, px, p = self.look, self.look.px, self.look.palette
+		look, px, p = self.look, self.px, self.palette
 		self.wipe()
 		x, middle = px(11), px(18)
 		if lead:
@@ -20629,7 +20629,7 @@ class NoteRow(Row):
 	words: str
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		px, tone = view.look.px, view.look.palette.third
+		px, tone = view.px, view.palette.third
 		view.text(width // 2, y + px(19), self.words, 12, False, tone, width - px(30), "center")
 		return px(34)
 
@@ -20646,7 +20646,7 @@ class ChatRow(Row):
 	panel: ChatPanel = field(compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		look, px, p, line = view.look, view.look.px, view.look.palette, self.line
+		look, px, p, line = view.look, view.px, view.palette, self.line
 		lines, wide, more = self.panel.lines(
 			line.text, max(px(80), width - px(76 if line.own else 100)), self.whole
 		)
@@ -20698,7 +20698,7 @@ class ChatRow(Row):
 		self._emoji(view, lines, seen, x, y, step)
 
 	def _head(self, view: ListView, y: int, width: int) -> None:
-		look, px, p, line = view.look, view.look.px, view.look.palette, self.line
+		look, px, p, line = view.look, view.px, view.palette, self.line
 		middle = y + px(14)
 		at = clock(line.at)
 		private = tr("private to {name}", name=line.to) if line.own else tr("private")
@@ -21084,7 +21084,7 @@ class PersonRow(Row):
 	choices: tuple[tuple[str, Act], ...] = field(default=(), compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		look, px, p, one = view.look, view.look.px, view.look.palette, self.person
+		look, px, p, one = view.look, view.px, view.palette, self.person
 		middle = y + px(26)
 		view.image(px(4), y + px(8), look.avatar(one.name, 36))
 		words = one.name + (f" ({tr('you')})" if self.own else "")
@@ -21116,7 +21116,7 @@ class PersonRow(Row):
 
 def row_button(view: ListView, name: str, x: int, y: int, words: str, command: Act, main: bool) -> int:
 	"""Draw a small button, strong if it is the `main` one; returns where the next one goes."""
-	look, px, p = view.look, view.look.px, view.look.palette
+	look, px, p = view.look, view.px, view.palette
 	fill, colour = (p.accent, p.on_accent) if main else (p.raised, p.text)
 	room = look.font(12, bold=True).measure(words) + px(24)
 	view.spot(name, (x, y, room, px(30)), command)
@@ -21145,12 +21145,10 @@ class FlowRow(Row):
 	waits: bool = False
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		px, top = view.look.px, y
+		px, top = view.px, y
 		left = x = px(12) * self.waits
 		if self.waits:
-			view.canvas.create_rectangle(
-				0, y + px(4), px(4), y + px(62), fill=view.look.palette.warn, width=0
-			)
+			view.canvas.create_rectangle(0, y + px(4), px(4), y + px(62), fill=view.palette.warn, width=0)
 		if self.words:
 			view.text(left, y + px(16), self.words, 13, bold=True, room=width - left)
 			y += px(32)
@@ -21171,7 +21169,7 @@ class BarRow(Row):
 	all_: int
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		px, p = view.look.px, view.look.palette
+		px, p = view.px, view.palette
 		view.text(0, y + px(11), self.words, 13, room=width - px(70))
 		view.text(width, y + px(11), f"{self.count} / {self.all_}", 13, bold=True, anchor="e")
 		for wide, colour in ((width, p.raised), (width * self.count // max(1, self.all_), p.accent)):
@@ -21287,7 +21285,7 @@ class FileRow(Row):
 	actions: tuple[tuple[str, str, Act], ...] = field(compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		px, p, one = view.look.px, view.look.palette, self.entry
+		px, p, one = view.px, view.palette, self.entry
 		tall = px(104 if self.actions else 70)
 		view.box(0, y, width, tall, 12, p.card)
 		view.box(px(14), y + px(14), px(40), px(40), 9, p.chosen)
@@ -21469,7 +21467,7 @@ class MeetingRow(Row):
 	choose: Act = field(compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		look, px, p, ad = view.look, view.look.px, view.look.palette, self.ad
+		look, px, p, ad = view.look, view.px, view.palette, self.ad
 		view.spot(f"meeting:{ad.address}", (0, y, width, px(66)), self.choose)
 		fill, ring = (p.chosen, p.focus) if self.chosen else (p.card, "")
 		view.box(0, y, width, px(66), 12, fill, ring, 2)
@@ -21513,13 +21511,13 @@ class PreviewCard(Painted):
 		self.backend.preview.run(self.camera, self.mic)
 
 	def paint(self) -> None:
-		px, (width, height) = self.look.px, self.extent
+		px, (width, height) = self.px, self.extent
 		self.own.place((0, 0, width, height))
 		self.wipe("preview")
 		middle, y = width // 2, height - px(66)
 		for what, x in (("mic", middle - px(60)), ("camera", middle + px(8))):
 			name, on = f"preview:{what}", bool(getattr(self, what))
-			ring, p = self.ring if name == self.chosen_action else "", self.look.palette
+			ring, p = self.ring if name == self.chosen_action else "", self.palette
 			fill, tone = (p.card, p.text) if on else (p.raised, p.bad)
 			self.box(x, y, px(52), px(52), 26, fill, ring or p.line, 3 if ring else 1, name="preview")
 			self.icon(x + px(26), y + px(26), what, 22, tone, "" if on else tone, name="preview")
@@ -22008,7 +22006,7 @@ class FindingRow(Row):
 	found: Finding
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		look, px, p = view.look, view.look.px, view.look.palette
+		look, px, p = view.look, view.px, view.palette
 		colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
 		icon = DoctorDialog.ICONS[self.found.state]
 		view.icon(px(10), y + px(18), icon, 16, colour)
@@ -22260,7 +22258,7 @@ class SwitchRow(Row):
 	flip: Act = field(compare=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		px = view.look.px
+		px = view.px
 		view.text(px(8), y + px(15), self.words, 13, room=width - px(64))
 		draw_switch(view, width - px(48), y + px(1), self.on)
 		view.spot(self.name, (0, y, width, px(30)), self.flip)
@@ -23067,7 +23065,7 @@ class Pager(Painted):
 
 	def show(self) -> None:
 		"""Show the page of the stage, if it has several."""
-		stage, px, p = self._stage, self.look.px, self.look.palette
+		stage, px, p = self._stage, self.px, self.palette
 		if stage.plan.pages <= 1:
 			self.canvas.grid_remove()
 			return
