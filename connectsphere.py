@@ -17151,16 +17151,6 @@ class Crowd:
 				person.do({"do": "hand", "up": up})
 
 
-def run_crowd(stdin: IO[str], home: Path) -> int:
-	"""Hidden role: the simulated participants; ends when standard input ends."""
-	told = json.loads(stdin.readline() or "{}")
-	crowd = Crowd(ClientOptions(**told["place"]), told["count"], told["voices"], home)
-	crowd.start()
-	stdin.read()
-	crowd.close()
-	return 0
-
-
 class DemoWatch:
 	"""Sees each one's clock in the picture and hears each one's tone in the mix."""
 
@@ -24269,9 +24259,14 @@ def role_end(options: Namespace) -> int:
 
 
 def role_crowd(options: Namespace) -> int:
-	"""Hidden: the simulated participants of `--demo`."""
+	"""Hidden: the simulated participants of `--demo`; ends when standard input ends."""
 	on_stop_signals(lambda: None)
-	return run_crowd(sys.stdin, home_directory())
+	told = json.loads(sys.stdin.readline() or "{}")
+	crowd = Crowd(ClientOptions(**told["place"]), told["count"], told["voices"], home_directory())
+	crowd.start()
+	sys.stdin.read()
+	crowd.close()
+	return 0
 
 
 def role_demo(options: Namespace) -> int:
