@@ -14073,9 +14073,6 @@ class ScreenPresenter:
 		self.feed.point(self._pointer)
 		self._ready.set()
 
-	def detach(self) -> None:
-		self.feed = None
-
 	def acknowledge(self) -> None:
 		"""Most viewers have painted the oldest change under way."""
 		if self.feed is None:
@@ -14313,7 +14310,7 @@ class ScreenPlane:
 	def _link_presenter(self, presenter: ScreenPresenter) -> None:
 		if presenter is not self._presenter or "presenter" in self._links:
 			return
-		presenter.detach()
+		presenter.feed = None
 		link = self._link("presenter")
 
 		def on_ready() -> None:
@@ -14331,7 +14328,7 @@ class ScreenPlane:
 		link.begin(self._request)
 
 	def _presenter_closed(self, presenter: ScreenPresenter, refused: Refused) -> None:
-		presenter.detach()
+		presenter.feed = None
 		self._links.pop("presenter", None)
 		self._tries += 1
 		if refused.code:
