@@ -23924,14 +23924,6 @@ def kind_of(error: BaseException) -> str:
 	return f"{type(error).__name__}{number}"
 
 
-def chain_of(error: BaseException) -> list[BaseException]:
-	"""An error and its causes."""
-	chain = [error]
-	while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
-		chain.append(before)
-	return chain
-
-
 class OneLine(logging.Formatter):
 	"""A fact a line: what peers put into it cannot break it or reach the terminal."""
 
@@ -23995,7 +23987,10 @@ class ReportHandler(logging.Handler):
 			f"Python {platform.python_version()}, {platform.platform()}",
 			f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, thread {record.threadName}: {record.msg}",
 		]
-		for one in chain_of(error):
+		chain = [error]  # and its causes
+		while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
+			chain.append(before)
+		for one in chain:
 			lines += ["", kind_of(one)]
 			for call in traceback.extract_tb(one.__traceback__):
 				lines.append(f"  {Path(call.filename).name}, line {call.lineno}, in {call.name}")
