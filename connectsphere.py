@@ -23998,25 +23998,19 @@ class ReportHandler(logging.Handler):
 		return "\n".join(lines) + "\n"
 
 
-def report_unhandled_errors() -> None:
-	"""Have errors that nobody handles, of any thread, logged and reported."""
-
-	def unhandled(error: BaseException | None, thread: str) -> None:
-		if error is not None and not isinstance(error, SystemExit | KeyboardInterrupt):
-			log.critical("the thread %s ended by a bug", thread, exc_info=error)
-
-	sys.excepthook = lambda kind, error, trace: unhandled(error, "main")
-	threading.excepthook = lambda told: unhandled(told.exc_value, told.thread.name if told.thread else "")
-
-
 LOG_VARIABLE = "CONNECTSPHERE_LOG"  # a parent's log file, for its children
 
 
 def set_up_logging(options: Namespace) -> None:
 	"""The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB.
 
-	A child writes FILE.server, FILE.mixer or FILE.crowd.
+	A child writes FILE.server, FILE.mixer or FILE.crowd. What nobody handles, in any thread, is in it, too.
 	"""
+
+	def unhandled(error: BaseException | None, thread: str) -> None:
+		if error is not None and not isinstance(error, SystemExit | KeyboardInterrupt):
+			log.critical("the thread %s ended by a bug", thread, exc_info=error)
+
 	role = "server" if options.serve_child else "mixer" if options.mixer else "crowd" if options.crowd else ""
 	parent = os.environ.get(LOG_VARIABLE, "")
 	file = options.log or (f"{parent}.{role}" if role and parent else "")
@@ -24033,7 +24027,8 @@ def set_up_logging(options: Namespace) -> None:
 	log.addHandler(handler)
 	log.addHandler(ReportHandler(lambda: home_directory() / "reports", partial(print, file=sys.stderr)))
 	log.setLevel(level)
-	report_unhandled_errors()
+	sys.excepthook = lambda kind, error, trace: unhandled(error, "main")
+	threading.excepthook = lambda told: unhandled(told.exc_value, told.thread.name if told.thread else "")
 
 
 def server_options(options: Namespace) -> ServerOptions:
