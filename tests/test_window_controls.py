@@ -1031,7 +1031,7 @@ def test_the_corners_of_a_picture_have_the_colour_around_it(opened: Open) -> Non
 
 	def painted(tile: cs.PictureBox, colour: str) -> bool:
 		seen = [driver.root.tk.call(str(tile._photo), "get", at, at) for at in (0, 40)]
-		return seen[0] == cs.rgb(colour) != seen[1]
+		return seen[0] == ImageColor.getrgb(colour) != seen[1]
 
 	palette = driver.loop.look.palette
 	driver.until(lambda: painted(driver.view.stage.tiles[1], palette.window), "on the stage")
