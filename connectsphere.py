@@ -1098,7 +1098,7 @@ _ASKED = _exactly("share", "camera", "work", "stand_by")
 SIGNED = {"record": _text(4_000), "signature": _hex(64)}
 
 
-FEATURES = ("sound_pairs", "webp")  # what not every version 1 has; each side says its own
+FEATURES = ("sound_pairs", "webp", "patch")  # what not every version 1 has; each side says its own
 _FEATURES = _listing(_CODE, 32)
 
 
@@ -1244,6 +1244,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS)),
 		"coarse?": _listing(_LAYER, len(LAYERS)),
 		"webp?": _flag,
+		"patch?": _flag,
 	},
 	"muted": {"by": _NAME, "what?": _exactly("camera")},
 	"ticket": {
@@ -1443,6 +1444,10 @@ def webp_size(data: bytes) -> tuple[int, int]:
 	if not _is_webp(data, b"VP8L") or bits & 0xFF != 0x2F or bits >> 37:
 		raise PeerFault("bad_picture")
 	return (bits >> 8 & 0x3FFF) + 1, (bits >> 22 & 0x3FFF) + 1
+
+
+# What a patch begins with: a JPEG with a comment, which says what picture it changes, and which blocks of it.
+PATCH = b"\xff\xd8\xff\xfe\x00\x79"
 
 
 def coded_size(data: bytes) -> tuple[int, int]:
@@ -3817,9 +3822,9 @@ class _Participant:
 	uplink: ReceiverReport = field(default_factory=ReceiverReport)  # as the relay sees it
 	reported: float = -math.inf
 	coarse: bool = False  # its pictures may be coded at a lower quality
-	webp: bool = False  # it knows that
+	level: int = 0  # 1: it knows WebP, 2: and patches
 	# what it was told last
-	encodes: Json = field(default_factory=lambda: {"layers": {}, "coarse": [], "webp": False})
+	encodes: Json = field(default_factory=lambda: {"layers": {}, "coarse": [], "webp": False, "patch": False})
 
 
 class LayerAllocator:
@@ -3837,7 +3842,7 @@ class LayerAllocator:
 		self._evened_at = -math.inf
 
 	def join(self, ident: int, features: Collection[str] = ()) -> None:
-		self.people[ident] = _Participant(webp="webp" in features)
+		self.people[ident] = _Participant(level=("webp" in features) + ("patch" in features))
 
 	def leave(self, ident: int, now: float) -> Allocation:
 		"""Somebody neither sees nor is seen any longer."""
@@ -4001,13 +4006,14 @@ class LayerAllocator:
 		if person is None:
 			return list(first)
 		wanted, routes = self.wanted_layers(sender, now), self.routes(sender)
-		webp = 0 in wanted and all(self.people[one].webp for one in (sender, *routes))
+		level = min(self.people[one].level for one in (sender, *routes)) if wanted else 0
 		fine = {layer for receiver, (layer, _) in routes.items() if not self.people[receiver].coarse}
 		coarse = {layer for layer, _ in routes.values()} - fine
 		if person.up.rate < math.inf:
 			coarse = set(wanted)
 		layers = {str(layer): fps for layer, fps in sorted(wanted.items())}
-		told = {"layers": layers, "coarse": sorted(coarse & wanted.keys()), "webp": webp}
+		known = {"webp": level > 0, "patch": level > 1}
+		told = {"layers": layers, "coarse": sorted(coarse & wanted.keys()), **known}
 		if told == person.encodes:
 			return list(first)
 		person.encodes, self._encodes = told, self._encodes + 1
@@ -9004,7 +9010,7 @@ def probe_servers(servers: Sequence[Json], meeting: str, bind: str | None) -> Pr
 
 # ====
 # [14] DEVICES - camera, microphone, speaker, screen, codecs
-# Uses: BASICS, AUDIO
+# Uses: BASICS, WIRE, AUDIO
 #
 # What cannot be had, or is unplugged later, raises DeviceError with one sentence for the user. cv2, pyaudio
 # and mss are loaded at the first use.
@@ -9080,6 +9086,49 @@ def decode_picture(data: bytes | memoryview) -> Picture:
 	if picture is None:
 		raise PeerFault("picture", f"{len(data)} bytes do not decode")
 	return cast(Picture, picture)
+
+
+PATCH_NOISE = 4  # levels, over 8 x 8 pixels
+
+
+def _blocks(picture: Picture) -> Picture:
+	"""The 23 rows of 40 blocks of 16 x 16 pixels of a picture of layer 2."""
+	picture = picture[:368, :640]
+	room = 0, 368 - picture.shape[0], 0, 640 - picture.shape[1]
+	filled = cast(Picture, cv2.copyMakeBorder(picture, *room, cv2.BORDER_REPLICATE))
+	return filled.reshape(23, 16, 40, 16, 3).swapaxes(1, 2).reshape(-1, 16, 16, 3)
+
+
+def _laid(blocks: Picture) -> Picture:
+	"""Blocks side by side, 40 in a row."""
+	return blocks.reshape(-1, 40, 16, 16, 3).swapaxes(1, 2).reshape(-1, 640, 3)
+
+
+def encode_patch(picture: Picture, whole: Picture, coded: bytes, quality: int) -> bytes:
+	"""The blocks of a BGR picture that differ from `whole`, which is `coded` so; b"" if nearly all do."""
+	blocks = _blocks(picture)
+	changed = cv2.absdiff(_laid(blocks), _laid(_blocks(whole)))
+	means = cv2.resize(changed, (80, 46), interpolation=cv2.INTER_AREA)
+	mask = means.reshape(23, 2, 40, 6).max((1, 3)).ravel() > PATCH_NOISE
+	mask[0] = True  # a picture has at least one
+	rows = -(-np.count_nonzero(mask) // 40)
+	strip = _laid(np.concatenate((blocks[mask], np.zeros_like(blocks)))[: 40 * rows])
+	if strip.size > picture.size or whole.shape != picture.shape:
+		return b""
+	head = PATCH + hashlib.sha256(coded).digest()[:4] + np.packbits(mask).tobytes()
+	return head + encode_jpeg(strip, quality)[2:]
+
+
+def decode_frame(data: bytes, whole: bytes) -> Picture:
+	"""The BGR picture in `data`, which may be a patch of the one in `whole`; else PeerFault."""
+	picture = decode_picture(data)
+	if not data.startswith(PATCH):
+		return picture
+	mask = np.unpackbits(np.frombuffer(data, np.uint8, 115, 10)) > 0
+	before = decode_picture(whole)
+	blocks = _blocks(before)
+	blocks[mask] = _blocks(picture)[: np.count_nonzero(mask)]
+	return np.ascontiguousarray(_laid(blocks)[: before.shape[0], : before.shape[1]])
 
 
 def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
@@ -10795,6 +10844,7 @@ class RelayPeer:
 		self.probe = 0.0  # the share of each frame that is sent twice
 		self.owed = 0.0  # bytes of that which are still to come
 		self.octets = self.pictures = 0  # that came
+		self.patches = [False] * len(LAYERS)  # whether the newest picture was one
 
 	def serves(self, layer: int, now: float) -> range:
 		"""The granted layers that a picture of `layer`, which has just come, is sent for.
@@ -10964,6 +11014,8 @@ class VideoRelay:
 		self.sizes[sender, layer] = size + (len(picture) - size) / 8
 		peer.sent.store(picture, now)
 		serves = peer.serves(layer, now)
+		patch = picture.startswith(PATCH)
+		needed, peer.patches[layer] = peer.patches[layer] and not patch, patch  # by the patches after it
 		for receiver, (granted, fps) in self._routes.get(sender, {}).items():
 			other = self._peers.get(receiver)
 			if other is None or other.binding.address is None or granted not in serves:
@@ -10972,7 +11024,7 @@ class VideoRelay:
 				continue  # what fits is on its way
 			dropper = other.droppers[sender]
 			dropper.fps = fps
-			if not dropper.take(now):
+			if not (dropper.take(now) or needed):
 				continue
 			what = _Waiting(layer, fps, picture, peer.sent.place)
 			waits = fps < DEFAULT_FPS or len(self._peers) > FEW_LISTENERS
@@ -12865,6 +12917,7 @@ SOUNDS = ("clear", "original")
 JPEG_QUALITY = 72
 SPARING_QUALITY = 65  # of large pictures, at SPARING_FPS or less: where many share a network
 COARSE_QUALITY = 45  # two thirds of the bytes
+WHOLE_SECONDS = 1.0  # from one whole picture to the next, with patches of it in between
 WEBP_SECONDS, WEBP_SLOW = 0.003, 0.05  # to code a small picture, and the share that may take longer
 CAMERA_FPS = 30
 PREVIEW_LAYER = 2  # as large as the own preview is shown
@@ -13071,7 +13124,7 @@ class Stream:
 	def __init__(self) -> None:
 		self.rates = Rates()
 		self.frames = 0
-		self.newest = (0, b"")  # its serial, and the coded picture
+		self.newest = (0, b"", b"")  # its serial, the coded picture, and the one that it may patch
 		self.size = (0, 0)
 		self.decoded = 0  # serial of the newest decoded picture
 		self.picture: Picture | None = None
@@ -13082,9 +13135,13 @@ class Stream:
 
 	def put(self, data: bytes, size: tuple[int, int]) -> None:
 		"""A new picture, still coded."""
-		self.size = size
+		whole = self.newest[2]
+		if not data.startswith(PATCH):
+			self.size, whole = size, data
+		elif data[6:10] != hashlib.sha256(whole).digest()[:4]:
+			raise PeerFault("patch")  # what it changes was lost
 		self.frames += 1
-		self.newest = (self.frames, data)
+		self.newest = self.frames, data, whole
 		self.rates.note(len(data))
 
 
@@ -13385,8 +13442,9 @@ class CameraSender(DeviceThread):
 	def __init__(self, options: ClientOptions, send: Sends, on_device: OnDevice):
 		super().__init__("camera", options, send, on_device)
 		self._layers: dict[int, FrameDropper] = {}
-		self._coarse: Sequence[int] = ()
-		self._webp = False
+		self._asked: Json = {}
+		# when the last picture was coded that patches may follow, it, and its bytes
+		self._whole = -math.inf, np.zeros((0, 0, 3), np.uint8), b""
 		self._slow = 0.0  # the share of WebPs that are
 		self._preview: Shown = (0, None)
 		self._looked = -math.inf
@@ -13402,12 +13460,12 @@ class CameraSender(DeviceThread):
 	def _looked_at(self) -> bool:
 		return monotonic() - self._looked < self.LOOK_SECONDS
 
-	def encode(self, layers: dict[int, int], coarse: Sequence[int] = (), webp: bool = False) -> None:
-		"""From now on: {layer: fps}, which layers only short paths carry, whether layer 0 may be WebP."""
-		kept, self._coarse, self._webp = self._layers, coarse, webp
+	def encode(self, asked: Json) -> None:
+		"""From now on what this message asks for."""
+		kept, self._asked = self._layers, asked
 		self._layers = {
 			layer: kept[layer] if layer in kept and kept[layer].fps == fps else FrameDropper(fps)
-			for layer, fps in layers.items()
+			for layer, fps in ((int(layer), fps) for layer, fps in asked["layers"].items())
 		}
 		self._wake()
 
@@ -13446,15 +13504,22 @@ class CameraSender(DeviceThread):
 
 	def _coded(self, picture: Picture, layer: int) -> bytes:
 		quality, began = self._quality(layer), monotonic()
-		if layer or not self._webp or self._slow > WEBP_SLOW:
+		if layer or not self._asked.get("webp") or self._slow > WEBP_SLOW:
 			self._slow -= self._slow / 64
-			return encode_to_fit(picture, quality)
+			at, whole, coded = self._whole
+			patches = quality == SPARING_QUALITY and self._asked.get("patch") and began - at < WHOLE_SECONDS
+			if patches and (data := encode_patch(picture, whole, coded, quality)):
+				return data
+			data = encode_to_fit(picture, quality)
+			if layer == PREVIEW_LAYER:
+				self._whole = began, picture, data
+			return data
 		data = encode_webp(picture, quality)
 		self._slow += ((monotonic() - began > WEBP_SECONDS) - self._slow) / 64
 		return data
 
 	def _quality(self, layer: int) -> int:
-		if layer in self._coarse:
+		if layer in self._asked.get("coarse", ()):
 			return COARSE_QUALITY
 		dropper = self._layers.get(layer)
 		sparing = layer >= PREVIEW_LAYER and dropper and dropper.fps <= SPARING_FPS
@@ -13639,10 +13704,10 @@ class MediaManager:
 			if plane:
 				plane.loop.close()
 
-	def encode(self, *asked: Any) -> None:
+	def encode(self, asked: Json) -> None:
 		"""What is wanted of the own camera, see `CameraSender.encode`."""
 		if self._camera:
-			self._camera.encode(*asked)
+			self._camera.encode(asked)
 
 	def turn(self, what: str, on: bool) -> None:
 		"""Open or close the "camera" or "mic"; what comes of it is said by `on_device`."""
@@ -13672,7 +13737,7 @@ class MediaManager:
 	def newest(self, ident: int) -> Picture | None:
 		"""The newest picture of a sender, decoded now at its own size."""
 		stream = self._stream(ident)
-		return decode_picture(stream.newest[1]) if stream and stream.frames else None
+		return decode_frame(*stream.newest[1:]) if stream and stream.frames else None
 
 	def _wake_decoder(self) -> None:
 		if self.video:
@@ -13691,9 +13756,9 @@ class MediaManager:
 	def _decode(self, stream: Stream) -> None:
 		stream.queued = False
 		stream.looked = monotonic()
-		serial, data = stream.newest
+		serial, *coded = stream.newest
 		try:
-			picture = decode_picture(data)
+			picture = decode_frame(*coded)
 		except PeerFault as fault:
 			self._counters.add(fault.kind)
 			return
@@ -16061,8 +16126,7 @@ class MeetingController:
 		self.delay = max((monotonic() - message["t"]) * 1e3, message.get("class_ms", 0.0))
 
 	def _on_encode(self, message: Json) -> None:
-		layers = {int(layer): fps for layer, fps in message["layers"].items()}
-		self.media.encode(layers, message.get("coarse", []), message.get("webp", False))
+		self.media.encode(message)
 
 	def _on_audio_keys(self, message: Json) -> None:
 		if audio := self.media.audio:
@@ -16132,7 +16196,7 @@ class MeetingController:
 		if back:
 			where = {key: message[key] for key in ("epoch", "served_by")}
 			self.emit("reconnected", seconds=round(monotonic() - server.lost_at, 2), **where)
-			self.media.encode({})
+			self.media.encode({"layers": {}})
 			self.media.go_on(message)
 		else:
 			self.state.update(since=monotonic() - message.get("lasted", 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,13 @@ def scenery(width: int, height: int, seed: int = 3) -> Picture:
 	return np.ascontiguousarray(np.stack(planes, axis=2))
 
 
+_scenery = functools.lru_cache(scenery)  # the same room, many times over
+
+
 def as_filmed(picture: Picture, seed: int, noise: float = 5.0, room: float = 0.4) -> Picture:
 	"""A drawing as a camera would see it: with so much of a room in it, and its sensor's noise."""
 	height, width = picture.shape[:2]
-	things = scenery(width, height).astype(float) - 128.0
+	things = _scenery(width, height).astype(float) - 128.0
 	grain = np.random.default_rng(seed).normal(0.0, noise, picture.shape)
 	return (picture + room * things + grain).clip(0, 255).astype(np.uint8)
 

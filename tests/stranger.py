@@ -145,7 +145,7 @@ class Stranger:
 		return line + b"\n"
 
 	def join(self, name: str, pin: str) -> dict[str, Any]:
-		said = self.say(type="hello", v=1, name=name, pin=True, features=["sound_pairs", "webp"])
+		said = self.say(type="hello", v=1, name=name, pin=True, features=["sound_pairs", "webp", "patch"])
 		heard = self.hear()
 		question = json.loads(heard)
 		assert question["type"] == "pin", question

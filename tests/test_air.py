@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from random import Random
 from typing import Any, ClassVar, cast
 
@@ -14,6 +15,7 @@ import wifi
 from hypothesis import given
 from hypothesis import strategies as st
 from light import picture
+from pictures import as_filmed
 from test_adaptation import Receiver, Second
 from wifi import AccessPoint, Packet
 
@@ -255,6 +257,33 @@ class TestSmallPictures:
 			assert not relay.sent
 
 
+class TestPatches:
+	@pytest.mark.parametrize("fps", [1, 4, 12])
+	def test_who_is_sent_fewer_pictures_gets_each_that_is_patched(
+		self, pictures: dict[int, bytes], fps: int
+	) -> None:
+		Wire.now = 100.0
+		random, relay = Random(fps), Relay(3)
+		relay.relay.route(3, {1: (2, 12), 2: (2, fps)})
+		patch = cs.PATCH + bytes(119) + pictures[2][2:]
+		for number in range(60):
+			at = 100.0 + number / 12 + random.uniform(0, 0.05)
+			whole = pictures[2][:9] + bytes([number]) + pictures[2][10:]  # in its comment
+			relay.show(3, 2, patch if number % 12 else whole, at)
+			relay.show(3, 1, pictures[1], at)  # is another matter
+		got = [data for *_, data in relay.opened(2)]
+		assert [data[9] for data in got if not data.startswith(cs.PATCH)] == [0, 12, 24, 36, 48]
+		assert len(got) <= 5 * fps + 6 and (fps == 1 or len(got) >= 4.5 * fps)
+
+	def test_whole_ones_are_thinned_as_ever(self, pictures: dict[int, bytes]) -> None:
+		Wire.now = 100.0
+		relay = Relay(2)
+		relay.relay.route(2, {1: (2, 4)})
+		for number in range(60):
+			relay.show(2, 2, pictures[2], 100.0 + number / 12)
+		assert 19 <= len(relay.opened(1)) <= 22
+
+
 class Mixer:
 	"""The mixer of so many who listen, of whom `talks` says whether anyone does."""
 
@@ -329,40 +358,102 @@ class TestSoundInPairs:
 		assert statistics.median(delays) < (0.045 if pairs else 0.030)
 
 
-def lesson(people: int, pictures: dict[int, bytes], sparing: bool) -> list[Packet]:
-	"""Two seconds of what a host sends: nine small pictures, the teacher large, and who speaks."""
-	random, relay, mixer = Random(5), Relay(people), Mixer(people, pairs=sparing)
-	small, speaker, large = (5, 15, 12) if sparing else (15, 15, 15)
+SECONDS = 2
+SIZES = cs.LAYERS[0], cs.LAYERS[2]
+
+
+@pytest.fixture(scope="module")
+def filmed() -> list[list[cs.Picture]]:
+	"""Somebody before a camera that stands still: small, and large."""
+	cs.load_codecs()
+	drawn = [[cs.TestCard("Ana", size).draw(1e9 + n / 15) for n in range(15 * SECONDS)] for size in SIZES]
+	return [
+		[as_filmed(one, number, noise, room) for number, one in enumerate(some)]
+		for some, noise, room in zip(drawn, (5.0, 2.0), (0.4, 0.2), strict=True)
+	]
+
+
+def camera(
+	pictures: list[cs.Picture], now: bool, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[float, bytes]]:
+	"""What a camera sends of these in the layer that they fill: when, and the octets."""
+	sent: list[tuple[float, bytes]] = []
+	sender = cs.CameraSender(cs.ClientOptions(), lambda _, data: sent.append((clock, data)), lambda *_: None)
+	small = pictures[0].shape[1] == SIZES[0][0]
+	rates = {"0": 15} if small else {"2": 12 if now else 15}
+	sender.encode({"layers": rates, "webp": now, "patch": now})
+	for number, seen in enumerate(pictures):
+		clock = 100.0 + number / 15
+		monkeypatch.setattr(cs, "monotonic", partial(float, clock))
+		sender._capture(seen)
+	return sent
+
+
+def shared(now: bool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
+	"""When a shared page's changes leave, and in how many octets."""
+	presenter, differ = cs.ScreenPresenter("pattern", None), cs.TileDiffer()  # type: ignore[arg-type]
+	monkeypatch.setattr(presenter, "PLAIN", presenter.PLAIN * now)
+	page = cs.TestCard("Shared screen", cs.LAYERS[3], screen=True)
+	width, height = page.size
+	presenter._geometry = cs.Geometry(1, width, height)
+	still = presenter._still = cs.StillTiles(-(-height // cs.TILE), -(-width // cs.TILE))
+	sent = []
+	for number in range(-15, 15 * SECONDS):
+		at = 100.0 + number / 15
+		monkeypatch.setattr(cs, "monotonic", partial(float, at))
+		seen = page.draw(1e9 + at)
+		mask = differ.changed(seen)
+		still.changed(mask, at)
+		found = [*presenter._lossy(seen, mask), *presenter._lossless(seen, at)]
+		octets = sum(len(one.data) + 25 for one in found)
+		sent.append((at, octets + 60 + 52 * (octets // 1_400 + 1)))
+	return sent[15:]
+
+
+def lesson(
+	people: int, filmed: list[list[cs.Picture]], now: bool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Packet], list[Packet]]:
+	"""What a host sends of pictures and sound, and of the screen: nine small pictures, the teacher large, and
+	who speaks; as every window asked for it before, and as it does now."""
+	shows = [(at, 1, data) for at, data in camera(filmed[1], now, monkeypatch)]
+	cards = [data for _, data in camera(filmed[0], now, monkeypatch)]
+	screen = shared(now, monkeypatch)
+	monkeypatch.setattr(cs, "FEW_LISTENERS", cs.FEW_LISTENERS if now else people)
+	random, relay, mixer = Random(5), Relay(people), Mixer(people, pairs=now)
+	small, speaker, large = (5, 15, 12) if now else (15, 15, 15)
 	rates = {1: large, 2: speaker, **dict.fromkeys(range(3, people + 1), small)}
 	for sender, fps in rates.items():
 		seen = {
 			viewer: (2 * (sender == 1), fps) for viewer in rates if sender <= 2 or (sender - viewer) % 28 < 8
 		}
 		relay.relay.route(sender, {viewer: wish for viewer, wish in seen.items() if viewer != sender})
-	shows = [
-		(100.0 + random.random() / fps + n / fps, sender)
-		for sender, fps in rates.items()
-		for n in range(2 * fps)
-	]
+		start = 100.0 + random.random() / fps
+		if sender > 1:
+			shows += [
+				(start + n / fps, sender, cards[(n + sender) % len(cards)]) for n in range(SECONDS * fps)
+			]
 	Wire.now = 100.0
-	for at, sender in sorted(shows):
-		relay.show(sender, 2 * (sender == 1), pictures[2 * (sender == 1)], at)
-	relay.pass_time(102.1)
-	mixer.run([True] * 125, 100.0)
+	for at, sender, data in sorted(shows):
+		relay.show(sender, 2 * (sender == 1), data, at)
+	relay.pass_time(100.1 + SECONDS)
+	mixer.run([True] * round(SECONDS / cs.BLOCK_SECONDS), 100.0)
 	ports = ((relay.relay._port, False), (mixer.mixer._port, True))
 	return [
-		Packet(at, address[1], len(data), sound)
+		Packet(at, address[1], len(data) + 28 * -(-len(data) // cs.DATAGRAM), sound)
 		for port, sound in ports
 		for at, address, data in cast(Wire, port).sent
-	]
+	], [Packet(at + 1e-4 * viewer, -viewer, octets) for at, octets in screen for viewer in rates]
 
 
-def test_a_class_takes_less_than_half_the_air_and_sound_comes_in_time(pictures: dict[int, bytes]) -> None:
-	before, now = (lesson(30, pictures, sparing) for sparing in (False, True))
-	mine = [packet for packet in now if packet.station == 9]
-	assert len(wifi.strokes(mine)) / 2 <= 90, "strokes a second for one viewer"
-	assert wifi.airtime(now, 65.0) <= 0.65 * wifi.airtime(before, 65.0)
-	carried = AccessPoint(300.0, fails=0.1).carry(now)
+def test_a_class_takes_a_third_of_the_air_and_sound_comes_in_time(
+	filmed: list[list[cs.Picture]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+	(media, screen), before = (lesson(30, filmed, now, monkeypatch) for now in (True, False))
+	mine = [packet for packet in media if packet.station == 9]
+	assert len(wifi.strokes(mine)) / SECONDS <= 60, "strokes a second for one viewer"
+	assert sum(one.octets for one in mine) * 8e-6 / SECONDS <= 1.6, "Mbit/s for one viewer"
+	assert wifi.airtime(media + screen, 65.0) <= 0.35 * wifi.airtime(before[0] + before[1], 65.0)
+	carried = AccessPoint(300.0, fails=0.1).carry(media + screen)
 	sound = sorted(delay for packet, delay in carried.delays if packet.sound)
 	assert not carried.lost and sound[int(0.99 * len(sound))] <= 0.040
 

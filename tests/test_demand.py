@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from headless import Headless
+from hypothesis import given
+from hypothesis import strategies as st
 from meetings import Passage, enter, serve, stats, switch
-from pictures import as_filmed
+from pictures import as_filmed, best_frame, frames_of, grey, read_picture
+from waiting import wait_until
 
 import connectsphere as cs
 
@@ -135,6 +141,53 @@ def test_the_own_preview_is_fresh_for_who_looks_and_rests_for_nobody() -> None:
 		camera.close()
 
 
+def still_room(path: Path) -> Path:
+	"""A film of somebody before a camera that stands still."""
+	writer = cs.cv2.VideoWriter(str(path), cs.cv2.VideoWriter.fourcc(*"MJPG"), 15, cs.LAYERS[2])
+	card = cs.TestCard("Ana", cs.LAYERS[2])
+	for number in range(30):
+		writer.write(as_filmed(card.draw(1e9 + number / 15), number, noise=2.0, room=0.2))
+	writer.release()
+	return path
+
+
+def test_a_calm_large_picture_comes_in_patches_and_looks_the_same(meeting: Starts, tmp_path: Path) -> None:
+	"""Also to who looks later, and to who asks for fewer pictures."""
+	_, base = serve(meeting)
+	film = still_room(tmp_path / "film.avi")
+	ana = enter(meeting, base, "Ana", "--camera", str(film))
+	viewers = [enter(meeting, base, name) for name in ("Ben", "Cleo")]
+	for one in (ana, *viewers):
+		one.wait("joined", timeout=40)
+	switch(ana, "camera", True)
+
+	def watches(one: Headless, fps: int) -> None:
+		one.send(do="watch", streams={"Ana": {"layer": 2, "fps": fps}})
+
+	def kbits(one: Headless) -> float:
+		"""Of one picture; a whole one has 110."""
+		figures = stats(one)["video"].get("Ana", {})
+		return figures["kbps"] / figures["fps"] if figures.get("layer") == 2 and figures["fps"] > 2 else 0.0
+
+	watches(viewers[0], 12)
+	assert wait_until(lambda: 0 < kbits(viewers[0]) < 60, 15)
+	watches(viewers[1], 12)
+	assert wait_until(lambda: 0 < kbits(viewers[1]) < 60, 15)
+	for number, one in enumerate(viewers):
+		one.send(do="snapshot", of="Ana", path=str(tmp_path / f"{number}.png"))
+		one.wait("snapshot")
+		seen = grey(read_picture(tmp_path / f"{number}.png"))
+		assert best_frame(seen, frames_of(film))[1] > 0.9
+	watches(viewers[1], 5)
+	before = [stats(one) for one in viewers]
+	time.sleep(4.0)
+	for one, old in zip(viewers, before, strict=True):
+		assert stats(one)["video"]["Ana"]["frames"] - old["video"]["Ana"]["frames"] >= 8
+		assert stats(one)["counters"].get("patch", 0) == old["counters"].get("patch", 0), (
+			"some had nothing to patch"
+		)
+
+
 @pytest.mark.parametrize("shown", [1, 6, 7, 12, 13, 40])
 @pytest.mark.parametrize("many, lively", [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("spoke", [set(), {2}, {2, 3, 99}])
@@ -189,9 +242,9 @@ def test_a_lively_picture_is_told_from_a_calm_one() -> None:
 )
 def test_large_pictures_at_a_sparing_rate_have_fewer_bytes(layer: int, fps: int, quality: int) -> None:
 	camera = cs.CameraSender(cs.ClientOptions(), lambda *_: None, lambda *_: None)
-	camera.encode({layer: fps}, (), False)
+	camera.encode({"layers": {str(layer): fps}})
 	assert camera._quality(layer) == quality
-	camera.encode({layer: fps}, [layer], False)
+	camera.encode({"layers": {str(layer): fps}, "coarse": [layer]})
 	assert camera._quality(layer) == cs.COARSE_QUALITY
 
 
@@ -209,7 +262,7 @@ class TestSmallWebp:
 
 	@staticmethod
 	def show(camera: cs.CameraSender, layers: dict[int, int], webp: bool) -> None:
-		camera.encode(layers, (), webp)
+		camera.encode({"layers": {str(layer): fps for layer, fps in layers.items()}, "webp": webp})
 		camera._layers = {layer: cs.FrameDropper(1e9) for layer in layers}
 		picture = as_filmed(cs.TestCard("Ana", cs.LAYERS[2]).draw(1e9), 1, noise=2.0, room=0.2)
 		camera._capture(picture)
@@ -232,7 +285,7 @@ class TestSmallWebp:
 		large = as_filmed(cs.TestCard("Ana", cs.LAYERS[2]).draw(1e9), 1, noise=2.0, room=0.2)
 		picture = cs.fit_picture(large, cs.LAYERS[0])
 		for webp in (False, True):
-			camera.encode({0: 8}, coarse, webp)
+			camera.encode({"layers": {"0": 8}, "coarse": coarse, "webp": webp})
 			camera._layers = {0: cs.FrameDropper(1e9)}
 			camera._capture(picture)
 		jpeg, small = (data for _, data in sent)
@@ -266,6 +319,117 @@ class TestSmallWebp:
 		took[0] = 0.002
 		share(10)
 		assert share(50) == 1.0, "other work was in its way"
+
+
+class TestPatches:
+	"""Of a calm large picture what differs from the last whole one is sent, and that once a second."""
+
+	@pytest.fixture
+	def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+		now = [100.0]
+		monkeypatch.setattr(cs, "monotonic", lambda: now[0])
+		return now
+
+	@staticmethod
+	@functools.lru_cache
+	def scene(number: int, size: tuple[int, int] = cs.LAYERS[2], noise: float = 2.0) -> cs.Picture:
+		"""Somebody before a camera that stands still."""
+		card = cs.TestCard("Ana", size)
+		return as_filmed(card.draw(1e9 + number / 12), number, noise=noise, room=0.2)
+
+	@staticmethod
+	def film(
+		clock: list[float], pictures: Sequence[cs.Picture], asked: Mapping[str, Any], layer: int = 2
+	) -> list[bytes]:
+		"""What a camera sends of these, a twelfth of a second apart."""
+		cs.load_codecs()
+		sent: list[bytes] = []
+		camera = cs.CameraSender(cs.ClientOptions(), lambda _, data: sent.append(data), lambda *_: None)
+		camera.encode({"layers": {str(layer): 12}, **asked})
+		for picture in pictures:
+			clock[0] += 1 / 12
+			camera._capture(picture)
+		return sent
+
+	@staticmethod
+	def seen(stream: cs.Stream, data: bytes) -> cs.Picture:
+		stream.put(data, cs.coded_size(data))
+		return cs.decode_frame(*stream.newest[1:])
+
+	@pytest.mark.parametrize("size", [(640, 360), (480, 360), (640, 273), (1280, 720)])
+	def test_the_same_is_seen_for_less_than_half_the_bytes(
+		self, clock: list[float], size: tuple[int, int]
+	) -> None:
+		pictures = [self.scene(number, size) for number in range(20)]
+		plain, sent = (self.film(clock, pictures, {"patch": patch}) for patch in (False, True))
+		assert sum(map(len, sent)) < 0.55 * sum(map(len, plain))
+		stream, wholes = cs.Stream(), [number for number, one in enumerate(sent) if one[:6] != cs.PATCH]
+		assert len(wholes) == 2 and 11 <= wholes[1] <= 13, "one a second"
+		for picture, data in zip(pictures, sent, strict=True):
+			seen, small = self.seen(stream, data), cs.fit_picture(picture, cs.LAYERS[2])
+			assert cs.fits_layer(cs.coded_size(data), 2, len(data)) and seen.shape == small.shape
+			assert cs.cv2.PSNR(seen, small) > 33.5
+			assert cs.cv2.blur(cs.cv2.absdiff(seen, small), (8, 8)).max() < 24, "something of it is old"
+
+	def test_each_is_of_use_by_itself_and_none_without_its_whole_picture(self, clock: list[float]) -> None:
+		pictures = [self.scene(number) for number in range(20)]
+		sent = self.film(clock, pictures, {"patch": True})
+		again = max(number for number, data in enumerate(sent) if not data.startswith(cs.PATCH))
+		stream = cs.Stream()
+		for number, data in enumerate(sent):
+			if number in (3, 4, 6, again):
+				continue  # it is lost
+			if number < again:
+				assert cs.cv2.PSNR(self.seen(stream, data), pictures[number]) > 33.5
+			else:
+				with pytest.raises(cs.PeerFault, match="patch"):
+					self.seen(stream, data)
+
+	@pytest.mark.parametrize(
+		"asked, layer, fps",
+		[
+			({}, 2, 12),
+			({"patch": True}, 1, 12),
+			({"patch": True}, 2, 15),
+			({"patch": True, "coarse": [2]}, 2, 12),
+		],
+	)
+	def test_only_where_it_is_asked_for_and_sparing(
+		self, clock: list[float], asked: Mapping[str, Any], layer: int, fps: int
+	) -> None:
+		sent = self.film(clock, [self.scene(1)] * 3, {**asked, "layers": {str(layer): fps}}, layer)
+		assert sent and not [one for one in sent if one.startswith(cs.PATCH)]
+
+	def test_where_all_moves_it_costs_hardly_more(self, clock: list[float]) -> None:
+		random = np.random.default_rng(4)
+		for share in (1.0, 0.97, 0.9):
+			still = random.integers(0, 256, (360, 640, 3), np.uint8)
+			pictures = [still.copy() for _ in range(8)]
+			for picture in pictures:
+				picture[:, : int(share * 640)] = random.integers(0, 256, (360, int(share * 640), 3))
+			plain, sent = (self.film(clock, pictures, {"patch": patch}) for patch in (False, True))
+			assert sum(map(len, sent)) < 1.02 * sum(map(len, plain))
+			assert all(cs.fits_layer(cs.coded_size(data), 2, len(data)) for data in sent)
+
+	def test_a_camera_of_another_shape_begins_anew(self, clock: list[float]) -> None:
+		sizes = [(640, 360), (640, 360), (480, 360), (480, 360), (640, 360)]
+		pictures = [self.scene(number, size) for number, size in enumerate(sizes)]
+		stream = cs.Stream()
+		for picture, data in zip(pictures, self.film(clock, pictures, {"patch": True}), strict=True):
+			assert self.seen(stream, data).shape == picture.shape
+
+	@given(st.binary(max_size=140), st.integers(0, 140), st.integers(0, 140), st.integers(0, 3))
+	def test_no_bytes_of_another_do_harm(self, data: bytes, at: int, removed: int, layer: int) -> None:
+		"""What is decoded at all has the size that was checked."""
+		cs.load_codecs()
+		grey = np.full((*reversed(cs.LAYERS[layer]), 3), 90, np.uint8)
+		whole = cs.encode_jpeg(np.full((360, 640, 3), 60, np.uint8), 65)
+		head = cs.PATCH + hashlib.sha256(whole).digest()[:4] + b"\x0f" * 115
+		patch = head[:at] + data + head[at + removed :] + cs.encode_jpeg(grey, 65)[2:]
+		with contextlib.suppress(cs.PeerFault):
+			width, height = cs.coded_size(patch)
+			changed = patch.startswith(cs.PATCH)
+			assert cs.decode_frame(patch, whole).shape == ((360, 640, 3) if changed else (height, width, 3))
 
 
 LOOKING = cs.ClientOptions(address="127.0.0.1", decode_all=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from headless import Headless, free_base
 from meetings import SILENT, join
 from stranger import Stranger, ask
 
-from connectsphere import RunningMeeting
+from connectsphere import RunningMeeting, read_clock
 
 PIN = "482913"
 RATE, BLOCK = 16_000, 256
@@ -213,6 +214,34 @@ def test_small_pictures_are_webp_both_ways(host: Headless, stranger: Stranger, t
 
 	stranger.until(seen)
 	assert cv2.imread(str(path)).astype(int)[45, 80] == pytest.approx([255, 0, 0], abs=20)
+
+
+def patched(data: bytes, pictures: list[bytes]) -> Any:
+	"""What a patch shows, of one of the whole pictures before it."""
+	(whole,) = (one for one in pictures if hashlib.sha256(one).digest()[:4] == data[6:10])
+	seen, strip = decoded(whole).copy(), decoded(data)
+	marked = [n for n in range(23 * 40) if data[10 + n // 8] >> (7 - n % 8) & 1]
+	for at, n in enumerate(marked):
+		(y, x), (top, left) = divmod(n, 40), divmod(at, 40)
+		block = strip[16 * top : 16 * top + 16, 16 * left : 16 * left + 16]
+		place = seen[16 * y : 16 * y + 16, 16 * x : 16 * x + 16]
+		place[:] = block[: place.shape[0], : place.shape[1]]
+	return seen
+
+
+def test_a_calm_large_picture_comes_in_patches(host: Headless, stranger: Stranger) -> None:
+	stranger.until(lambda: stranger.video.challenges)
+	host.send(do="camera", on=True)
+	teacher = stranger.welcome["users"][0]["id"]
+	stranger.say(type="watch", streams={str(teacher): {"layer": 2, "fps": 12}})
+	patch = b"\xff\xd8\xff\xfe\x00\x79"
+	stranger.until(lambda: sum(data.startswith(patch) for _, _, data in stranger.pictures) > 3)
+	pictures = [data for _, _, data in stranger.pictures]
+	whole = [data for data in pictures if not data.startswith(patch)]
+	seen = patched(pictures[-1], whole)
+	assert seen.shape == (360, 640, 3)
+	clock = read_clock(seen, time.time())
+	assert clock is not None and -0.1 < clock < 5.0, "its clock has gone on, as drawn"
 
 
 def test_seeing_the_screen(host: Headless, stranger: Stranger) -> None:

@@ -151,7 +151,7 @@ SERVER: dict[str, dict[str, Any]] = {
 	"reaction": {"n": 4, "id": 7, "from": "Ana", "emoji": "🎉"},
 	"video_start": {"id": 7, "name": "Ana"},
 	"video_stop": {"id": 7, "name": "Ana"},
-	"encode": {"n": 1, "layers": {"0": 15, "2": 30}, "coarse": [2], "webp": True},
+	"encode": {"n": 1, "layers": {"0": 15, "2": 30}, "coarse": [2], "webp": True, "patch": True},
 	"muted": {"by": "Ms Lee", "what": "camera"},
 	"ticket": {"ticket": KEY, "file": "00ff"},
 	"screen_start": {"id": 7, "name": "Ana"},
