@@ -21554,12 +21554,8 @@ class PreviewCard(Painted):
 	def flip(self, what: str) -> None:
 		"""Switch camera or microphone for joining."""
 		setattr(self, what, not getattr(self, what))
-		self.run()
-		self.paint()
-
-	def run(self) -> None:
-		"""Let what is to be on at joining be on now."""
 		self.backend.preview.run(self.camera, self.mic)
+		self.paint()
 
 	def paint(self) -> None:
 		px, (width, height) = self.px, self.extent
@@ -21951,7 +21947,7 @@ class StartView:
 		self.pin.set(before.pin.value)
 		self.say(before.reason)
 		self.preview.mic, self.preview.camera = before.preview.mic, before.preview.camera
-		self.preview.run()
+		self.backend.preview.run(self.preview.camera, self.preview.mic)
 
 	def refused(self, code: str, reason: str) -> None:
 		"""Say why it did not work; a changed host asks loudly."""

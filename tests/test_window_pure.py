@@ -92,7 +92,8 @@ def test_a_lesson_is_offered_once_whatever_the_look() -> None:
 		made.name = made.title = SimpleNamespace(entry=entry, value="Ana")
 		made.pin = SimpleNamespace(value="", set=lambda value: None)
 		made.trouble = type("Label", (dict,), {"configure": dict.update})(text="")
-		made.preview = SimpleNamespace(mic=False, camera=False, run=lambda: None)
+		made.preview = SimpleNamespace(mic=False, camera=False)
+		made.backend = SimpleNamespace(preview=SimpleNamespace(run=lambda *_: None))
 		made.chosen, made._tried, made._offered = None, ("", 0, "", False), offered
 		made._picked, made.reason, made.look = (
 			False,
