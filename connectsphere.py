@@ -15215,11 +15215,6 @@ PLAIN_COMMANDS: Mapping[str, Mapping[str, Reader]] = {
 # -- the whole client without a window
 
 
-def changed_host(known: KnownHost) -> Refused:
-	"""Of a known title or host that shows another certificate."""
-	return Refused("host_changed", title=known.title, host=known.host)
-
-
 class Part:
 	"""A part of a participant: acts for her on the loop's thread."""
 
@@ -15374,7 +15369,8 @@ class ServerLink(Part):
 			other = self._known.get(self.options.stands_for) or self._known.imitated(fingerprint, title, host)
 			if other and not self.options.accept_changed:
 				self.link.send("leave")
-				self.me.finish("denied", 1, **changed_host(other).event)
+				changed = Refused("host_changed", title=other.title, host=other.host)
+				self.me.finish("denied", 1, **changed.event)
 				self.link.close()
 				return False
 			if message["served_by"] != host:
@@ -16254,7 +16250,7 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
 		for ad in ads:
 			other = known.imitated(ad.fingerprint, ad.title, ad.host)
 			if other:
-				raise changed_host(other)
+				raise Refused("host_changed", title=other.title, host=other.host)
 		if ads:
 			words = "“{title}” at {address} is hosted by someone new here: join it with --join."
 			raise Refused("no_meeting", words, title=ads[0].title, address=ads[0].address)
