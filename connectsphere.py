@@ -15895,9 +15895,8 @@ class Commands(Part):
 		self.me.screen.stop_sharing()
 		if self._later.get("screen_start"):
 			self.share_failed(Refused("cancelled"))
-		if (
-			self.state.stands("reconnecting") or current.presenter != current.me
-		):  # nobody saw it, or can be told
+		# nobody saw it, or can be told
+		if self.state.stands("reconnecting") or current.presenter != current.me:
 			self.answer_later(kind, id=current.me, name=current.name)
 
 	def _do_pause(self, command: Json) -> None:
@@ -16233,8 +16232,6 @@ class MeetingController:
 # ====
 # [23] HEADLESS - finding, hosting, and the whole client as commands and events
 # Uses: BASICS, WIRE, TRUST, LINKS, PROCESS, DISCOVERY, CLIENT MEDIA, CONTROLLER
-
-# -- finding, hosting, and the headless interface
 
 DECIDE_SECONDS = 0.4
 LAST_EVENTS = frozenset({"left", "ended", "denied"})
@@ -22564,8 +22561,6 @@ def grabbed(root: tk.Tk) -> bool:
 # [32] WINDOW - keys, the meeting's view, the loop that draws
 # Uses: BASICS, WIRE, CALL, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
 # PANELS, DIALOGS
-
-# -- the meeting window
 
 
 class Talk:
