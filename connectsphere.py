@@ -1247,10 +1247,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"patch?": _flag,
 	},
 	"muted": {"by": _NAME, "what?": _exactly("camera")},
-	"ticket": {
-		"ticket": _hex(16),
-		"file?": _FILE_ID,
-	},
+	"ticket": {"ticket": _hex(16), "file?": _FILE_ID},
 	"screen_start": _PERSON,
 	"screen_stop": _PERSON,
 	"file_offer": FileOffer.shape(),
@@ -12487,18 +12484,18 @@ class Keeper:
 
 	A meeting goes on that was alive within the last 10 minutes. The control thread waits for a disk that is
 	quick, for a tenth of its time at most, so that what anyone was told is kept. What a slow one missed is
-	kept once it is free. `post` has something called on the control thread.
+	kept once it is free. `loop` is the control thread's.
 	"""
 
 	PATIENCE = 0.1  # s that control waits for the disk, which is quicker even on a busy machine
 	MOST = 8  # records that wait for it
 	ALIVE_SECONDS = 20.0  # at least so often it says that it is
 
-	def __init__(self, room: Room, journal: Journal, counters: Counters, post: Callable[[Act], object]):
+	def __init__(self, room: Room, journal: Journal, loop: Loop):
 		self._room = room
 		self._journal = journal
-		self._post = post
-		self._disk = Loop("journal", counters)
+		self._loop = loop
+		self._disk = Loop("journal", loop.counters)
 		self._written = threading.Event()  # what was kept last
 		self._places = threading.Semaphore(self.MOST)
 		self._missed = False  # something while there was none
@@ -12534,7 +12531,7 @@ class Keeper:
 		written.set()
 		self._places.release()
 		if self._missed:
-			self._post(self.tick)
+			self._loop.post(self.tick)
 
 	def tick(self) -> None:
 		"""Once in a while."""
@@ -12563,7 +12560,7 @@ class ConferenceServer:
 		facts = options.title, options.host_name, options.pin
 		journal = Journal(identity, options.base, options.bind, *facts, *self.room.form())
 		self.loop = Loop("control", self.counters)
-		keeper = Keeper(self.room, journal, self.counters, self.loop.post)
+		keeper = Keeper(self.room, journal, self.loop)
 		self._keeper = None if options.standby else keeper
 		self._pin_mark = journal.mark(options.pin)
 		self._running = RunningMeeting(identity.path.parent)

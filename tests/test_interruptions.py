@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -248,7 +249,8 @@ def keep(identity: cs.Identity, posted: list[Callable[[], None]]) -> Iterator[Ke
 
 	def start(room: cs.Room, *facts: str) -> cs.Keeper:
 		journal = cs.Journal(identity, 9_000, None, *facts)
-		made.append(cs.Keeper(room, journal, cs.Counters(), posted.append))
+		loop: Any = SimpleNamespace(counters=cs.Counters(), post=posted.append)
+		made.append(cs.Keeper(room, journal, loop))
 		made[-1].start()
 		return made[-1]
 
