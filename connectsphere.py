@@ -12375,17 +12375,13 @@ class Lobby:
 
 
 class ServerMedia:
-	"""The media of the server: pictures forwarded by a thread, sound mixed by a process.
+	"""The media of the server: pictures forwarded by a thread, sound mixed by a process. Loop's thread."""
 
-	`apply` takes the room's effects; `failed()` where sound cannot be mixed. On the loop's thread.
-	"""
-
-	def __init__(self, room: Room, loop: Loop, apply: Callable[[Effects], None], failed: Act):
-		self._room, self._loop, self._apply = room, loop, apply
+	def __init__(self, server: ConferenceServer):
+		self._server, self._room, self._loop = server, server.room, server.loop
 		self._port: UdpPort | None = None
-		self._mixer = ChildKeeper(
-			"mixer", ["--mixer"], {}, self._on_mixer, lambda: cast(UdpPort, self._port).socket, gave_up=failed
-		)
+		socket, gave_up = lambda: cast(UdpPort, self._port).socket, server.fail
+		self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, socket, gave_up=gave_up)
 		self.relay: VideoRelay | None = None
 		self.report: Json = {}  # the mixer's
 
@@ -12438,7 +12434,7 @@ class ServerMedia:
 	def bring_all(self) -> None:
 		"""There is a new mixer: it needs everyone, under new keys."""
 		for member in list(self._room.members.values()):
-			self._apply([member.told("audio_keys", **self._add_sound(member.id))])
+			self._server.apply([member.told("audio_keys", **self._add_sound(member.id))])
 			self.tell_mixer("mute", id=member.id, on=not member.mic)
 		self._mixer.tell(self._room.classroom.grouped)
 
@@ -12447,7 +12443,7 @@ class ServerMedia:
 			case "ready":
 				self._loop.post(self.bring_all)
 			case "room" | "listen":
-				self._loop.post(lambda: self._apply(self._room.classroom.note_found(report)))
+				self._loop.post(lambda: self._server.apply(self._room.classroom.note_found(report)))
 			case "loudest":
 				self._loop.post(lambda: self._hear(report["id"]))
 			case _:
@@ -12457,13 +12453,13 @@ class ServerMedia:
 
 	def _hear(self, loudest: int) -> None:
 		self._to_relay(lambda relay: relay.put_first(loudest))
-		self._apply([*self._room.streams.allocator.set_active_speaker(loudest, monotonic())])
+		self._server.apply([*self._room.streams.allocator.set_active_speaker(loudest, monotonic())])
 
 	def _weigh(self) -> None:
 		def tell(relay: VideoRelay) -> None:
 			weigh, dropped = self._room.streams.allocator.update_sizes, relay.loop.port.dropped
 			told = dict(relay.sizes), relay.received()
-			self._loop.post(lambda: self._apply([*weigh(*told, monotonic(), dropped)]))
+			self._loop.post(lambda: self._server.apply([*weigh(*told, monotonic(), dropped)]))
 
 		self._to_relay(tell)
 
@@ -12584,7 +12580,7 @@ class ConferenceServer:
 		)
 		here = self._context, identity.path.parent
 		self._files = FileStore(self.room, self.loop, self.half_open, self.apply, *here)
-		self.media = ServerMedia(self.room, self.loop, self.apply, self._fail)
+		self.media = ServerMedia(self)
 		self.failure = ""  # the code of why it cannot go on
 		self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
 		self._acceptor = Acceptor(self.counters)
@@ -12869,7 +12865,8 @@ class ConferenceServer:
 			self.apply(self.room.planes.share_start(found.member))
 		return found.member
 
-	def _fail(self) -> None:
+	def fail(self) -> None:
+		"""Sound cannot be mixed: end."""
 		self.failure = self.why = "no_mixer"
 		self.over.set()
 
