@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 	config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
 	hypothesis.settings.register_profile("suite", deadline=None, max_examples=60)  # machines are busy
 	hypothesis.settings.load_profile("suite")
-	config.addinivalue_line("markers", "long: takes long, so it begins early")
+	config.addinivalue_line("markers", "long(seconds=10): so long it takes, so it begins early")
 	config.addinivalue_line("markers", "calm: its bounds are of time; beside it only its like run")
 	config.addinivalue_line("markers", "alone: its bounds need the whole machine")
 	os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every process of a test would compile the program anew
@@ -66,9 +66,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 	"""The longest first, then what starts programs, then the others, so that all workers come to the end
 	together; then those that need a calm machine. Workers take them in order."""
 
-	def place(item: pytest.Item) -> tuple[int, bool, bool]:
+	def place(item: pytest.Item) -> tuple[int, float, bool]:
 		light = HEAVY.isdisjoint(getattr(item, "fixturenames", ()))
-		return KINDS.index(kind(item)), item.get_closest_marker("long") is None, light
+		long = item.get_closest_marker("long")
+		return KINDS.index(kind(item)), -next(iter(long.args), 10) if long else 0, light
 
 	items.sort(key=place)
 

@@ -682,7 +682,7 @@ def much_talk(server: cs.ConferenceServer, end: Callable[[], bool]) -> Iterator[
 				thread.join()
 
 
-@pytest.mark.long
+@pytest.mark.long(15)
 @pytest.mark.calm
 def test_one_who_never_reads_is_dropped_when_its_queue_is_full(
 	start: Start, monkeypatch: pytest.MonkeyPatch

@@ -63,7 +63,7 @@ def test_the_executables_have_what_the_program_works_with() -> None:
 
 
 @needs_lan
-@pytest.mark.long
+@pytest.mark.long(90)
 @pytest.mark.timeout(LONG)
 @pytest.mark.skipif(not os.environ.get("CONNECTSPHERE_BUILD"), reason="CONNECTSPHERE_BUILD is not set")
 def test_the_linux_executables_work() -> None:

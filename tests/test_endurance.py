@@ -18,7 +18,7 @@ MINUTES = float(os.environ.get("CONNECTSPHERE_ENDURANCE_MINUTES", 1))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process holds is read in /proc")
-@pytest.mark.long
+@pytest.mark.long(60)
 @pytest.mark.timeout(MINUTES * 60 + 240)
 def test_nothing_grows(meeting: Callable[..., Headless], tmp_path: Path) -> None:
 	figures = endure(meeting, tmp_path, MINUTES * 60)

@@ -203,7 +203,7 @@ def pong(one: Member) -> float:
 	return time.monotonic() - begun
 
 
-@pytest.mark.long
+@pytest.mark.long(15)
 @pytest.mark.calm
 @pytest.mark.parametrize(
 	("pin", "attacks"),

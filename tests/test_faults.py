@@ -162,6 +162,7 @@ def pictures(
 
 
 @needs_quiet
+@pytest.mark.long
 @pytest.mark.calm
 @pytest.mark.parametrize(
 	("loss", "least"), [(0.10, 0.92)] if not LONG else [(0.01, 0.985), (0.05, 0.97), (0.10, 0.92)]
@@ -185,6 +186,7 @@ def test_lost_parts_are_asked_for_again(
 
 
 @needs_quiet
+@pytest.mark.long
 @pytest.mark.calm
 def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, ledger: Ledger) -> None:
 	faults = Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.02)
@@ -201,6 +203,7 @@ def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, le
 	assert best_of(2, come)
 
 
+@pytest.mark.long
 @pytest.mark.calm
 @needs_quiet
 def test_loss_between_two_machines(lan: Callable[[int], Lan], meeting: Starts) -> None:
@@ -413,7 +416,7 @@ def test_speech(faults: Faults, least: float, seed: int) -> None:
 	assert steepest(heard) <= 1.1 * steepest(clean), "a click"
 
 
-@pytest.mark.long
+@pytest.mark.long(30)
 @pytest.mark.calm
 @pytest.mark.timeout(180)
 def test_speech_through_real_sockets(meeting: Starts, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
 	return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.long
+@pytest.mark.long(30)
 @pytest.mark.timeout(SECONDS * 5 + 120)
 def test_nothing_is_found_and_nine_tenths_of_the_wire_are_reached() -> None:
 	seconds = iter((SECONDS, 3 * SECONDS))  # on a busy machine it comes to less in a time

@@ -80,7 +80,7 @@ def hosts(lan: Callable[[int], Lan]) -> Lan:
 	return lan(3)
 
 
-@pytest.mark.long
+@pytest.mark.long(25)
 @pytest.mark.calm
 def test_the_first_meeting(hosts: Lan, meeting: Callable[..., Headless], tmp_path: Path) -> None:
 	chosen = os.environ.get("CONNECTSPHERE_FILM")
@@ -228,7 +228,7 @@ def test_an_address_that_nobody_has(hosts: Lan, meeting: Callable[..., Headless]
 	assert time.monotonic() - one.started_at < 12
 
 
-@pytest.mark.long
+@pytest.mark.long(20)
 @pytest.mark.calm
 def test_found_and_joined_at_once(hosts: Lan, meeting: Callable[..., Headless], tmp_path: Path) -> None:
 	"""Plain starts with no address; the median of five warm ones. A busy machine gets more time."""

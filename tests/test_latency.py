@@ -19,6 +19,7 @@ SLACK = 1.0 if QUIET_MACHINE else 8.0
 SECONDS = 20.0 if QUIET_MACHINE else 6.0
 
 
+@pytest.mark.long
 @pytest.mark.calm
 def test_starting(meeting: Callable[..., Headless], tmp_path: Path) -> None:
 	took = start_up(meeting, tmp_path, 5 if QUIET_MACHINE else 3)
@@ -34,6 +35,7 @@ def told(what: str, delays: Sequence[float]) -> tuple[float, float]:
 	return p50, p99
 
 
+@pytest.mark.long
 @pytest.mark.calm
 @pytest.mark.parametrize(
 	("jitter", "most_p50", "most_p99"), [(0.0, 0.060, 0.085), (0.03, 0.100, 0.140)], ids=["clean", "jitter"]
@@ -58,6 +60,7 @@ def test_sound(
 	assert best_of(1 if QUIET_MACHINE else 2, prompt)
 
 
+@pytest.mark.long
 @pytest.mark.calm
 def test_pictures(lan: Callable[[int], Lan], meeting: Callable[..., Headless]) -> None:
 	def prompt() -> bool:

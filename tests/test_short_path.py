@@ -18,7 +18,7 @@ from short_path import ShortPath
 pytestmark = needs_lan
 
 
-@pytest.mark.long
+@pytest.mark.long(25)
 @pytest.mark.calm
 def test_a_receiver_behind_three_megabits(
 	lan: Callable[[int], Lan], meeting: Callable[..., Headless], tmp_path: Path
@@ -36,6 +36,7 @@ def test_a_receiver_behind_three_megabits(
 	assert figures.others_rate >= 0.97
 
 
+@pytest.mark.long(12)
 @pytest.mark.calm
 def test_thirty_receivers_behind_a_cap_of_the_host(
 	lan: Callable[[int], Lan], meeting: Callable[..., Headless]
