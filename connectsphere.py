@@ -14706,6 +14706,9 @@ class FileTransfers:
 
 	def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
 		self._moves.pop(transfer, None)
+		if not self._moves:  # the threads end, too
+			self._threads.shutdown(wait=False)
+			self._threads = ThreadPoolExecutor(MOVING_FILES, "file-transfer")
 		if failure:
 			self._failed(transfer, failure)
 		elif transfer.upload:
