@@ -22700,9 +22700,10 @@ class EventWords:
 			view.ask_agree(to, words, tr(more), yes)
 
 	def _on_question(self, event: Json) -> None:
-		if (counts := event["counts"]) and not self.view.shot.leads:
+		counts, asked = event["counts"], event["question"]
+		if asked and counts and not self.view.shot.leads:
 			results = [f"{answer}: {count}" for answer, count in zip(event["answers"], counts, strict=False)]
-			words = " · ".join([event["question"], *results])
+			words = " · ".join([asked, *results])
 			self._note(words)
 			self._tell(words, "chat", stays=True)
 

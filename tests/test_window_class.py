@@ -335,6 +335,8 @@ def test_a_question_is_answered_by_one_click_and_may_be_changed(opened: Open) ->
 		driver.pump(0.2)
 		press(driver, driver.view.notice.frame, "● 2/5" if index == own else ("1/3", "2/5")[index])
 		assert last(call, "answer") == {"do": "answer", "index": index}
+	none = {"question": None, "answers": [], "counts": [3]}
+	driver.view.events._on_question(none)  # a host may say it, but there is nothing to tell
 	driver.view.events._on_question({"question": "Which?", "answers": ["1/3", "2/5"], "counts": [3, 8]})
 	assert driver.view.toasts._toasts[-1].words == "Which? · 1/3: 3 · 2/5: 8"
 
