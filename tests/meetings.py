@@ -103,10 +103,12 @@ class Passage:
 		self._listeners: list[socket.socket] = []
 		for plane, port in (("control", base), ("screen", base + 1), ("files", base + 2)):
 			self._listeners.append(socket.create_server((at, port)))
+			self._listeners[-1].setblocking(False)
 			self._selector.register(self._listeners[-1], selectors.EVENT_READ, (plane, (target, port)))
 		self._ports: list[socket.socket] = []
 		for plane, port in (("video", base + 1_000), ("audio", base + 2_000)):
 			ear = socket.socket(type=socket.SOCK_DGRAM)
+			ear.setblocking(False)  # what was ready may be gone
 			ear.bind((at, port))
 			self._ports.append(ear)
 			self._selector.register(ear, selectors.EVENT_READ, (plane, (target, port)))
@@ -187,6 +189,7 @@ class Passage:
 		mouth = self._udp.get((ear.fileno(), client))
 		if mouth is None:
 			mouth = self._udp[ear.fileno(), client] = socket.socket(type=socket.SOCK_DGRAM)
+			mouth.setblocking(False)
 			mouth.bind((self.at, 0))
 			mouth.connect(target)
 			self._selector.register(mouth, selectors.EVENT_READ, (plane, ear, client))

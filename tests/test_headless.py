@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import time
@@ -392,10 +393,14 @@ def wait_for_layer(one: Headless, name: str, layer: int) -> dict[str, object]:
 
 def test_the_own_picture_needs_no_watcher(room: Class) -> None:
 	switch(room.ben, "camera", True)
-	path = room.directory / "self.png"
-	ask = {"do": "snapshot", "of": "Ben", "path": str(path), "ref": "self"}
-	taken = until(lambda: (room.ben.send(ask), room.ben.seen("snapshot", ref="self"))[1], len)[0]
-	assert read_picture(path).shape == (taken["height"], taken["width"], 3)
+	paths = (str(room.directory / f"self-{n}.png") for n in itertools.count())
+
+	def asked() -> list[Event]:
+		room.ben.send({"do": "snapshot", "of": "Ben", "path": next(paths), "ref": "self"})
+		return room.ben.seen("snapshot", ref="self")
+
+	taken = until(asked, len)[0]
+	assert read_picture(Path(taken["path"])).shape == (taken["height"], taken["width"], 3)
 	switch(room.ben, "camera", False)
 
 
