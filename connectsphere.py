@@ -9102,7 +9102,9 @@ def _laid(blocks: Picture) -> Picture:
 
 
 def encode_patch(picture: Picture, whole: Picture, coded: bytes, quality: int) -> bytes:
-	"""The blocks of a BGR picture that differ from `whole`, which is `coded` so; b"" if nearly all do."""
+	"""The blocks of a BGR picture that differ from `whole`, which is `coded` so; b"" if nearly all do, or sizes."""
+	if whole.shape != picture.shape:
+		return b""
 	blocks = _blocks(picture)
 	changed = cv2.absdiff(_laid(blocks), _laid(_blocks(whole)))
 	means = cv2.resize(changed, (80, 46), interpolation=cv2.INTER_AREA)
@@ -9110,7 +9112,7 @@ def encode_patch(picture: Picture, whole: Picture, coded: bytes, quality: int) -
 	mask[0] = True  # a picture has at least one
 	rows = -(-np.count_nonzero(mask) // 40)
 	strip = _laid(np.concatenate((blocks[mask], np.zeros_like(blocks)))[: 40 * rows])
-	if strip.size > picture.size or whole.shape != picture.shape:
+	if strip.size > picture.size:
 		return b""
 	head = PATCH + hashlib.sha256(coded).digest()[:4] + np.packbits(mask).tobytes()
 	return head + encode_jpeg(strip, quality)[2:]
