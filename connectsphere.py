@@ -9102,7 +9102,7 @@ def _laid(blocks: Picture) -> Picture:
 
 
 def encode_patch(picture: Picture, whole: Picture, coded: bytes, quality: int) -> bytes:
-	"""The blocks of a BGR picture that differ from `whole`, which is `coded` so; b"" if nearly all do, or sizes."""
+	"""The blocks of a BGR picture that differ from `whole`, which is `coded` so; b"" if nearly all do."""
 	if whole.shape != picture.shape:
 		return b""
 	blocks = _blocks(picture)
