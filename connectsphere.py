@@ -7974,11 +7974,13 @@ class RunningMeeting:
 		return bool(self._lock)
 
 	def served(self) -> bool:
-		"""Whether a server still runs."""
-		lock = lock_file(self._lock_path)
-		if lock:
-			lock.close()
-		return not lock
+		"""Whether a server still runs, which holds the lock for long; who looks holds it for a moment."""
+		for _ in range(3):
+			if lock := lock_file(self._lock_path):
+				lock.close()
+				return False
+			time.sleep(0.01)
+		return True
 
 	def read(self) -> Json:
 		return _load_json(self.path) if self.served() else {}
@@ -12606,7 +12608,7 @@ class ConferenceServer:
 		self.succession.recall()
 		if self.options.pin:
 			importlib.import_module("spake2")  # a missing package is said now
-		self._note_running(alone=False)
+		self._note_running()
 		self._files.start()
 		self.media.start()
 		self.loop.start()
@@ -12652,7 +12654,8 @@ class ConferenceServer:
 		self.media.tell_mixer("alone")
 		self._orphan = Orphan(self.options.orphan_seconds, monotonic())
 
-	def _note_running(self, *, alone: bool) -> None:
+	def _note_running(self) -> None:
+		alone = bool(self._orphan and self._orphan.alone)
 		if self.options.orphan_seconds <= 0 or alone == self._alone:
 			return
 		facts = {"meeting": self.room.meeting, "bind": self.options.bind, "pin": self._pin_mark}
@@ -12802,10 +12805,10 @@ class ConferenceServer:
 		self.apply(self.room.tick(now))
 		if self._orphan:
 			self.apply(self._orphan.step(self.room.members, now))
-			if self._alone is None or self._running.path.exists():
-				self._note_running(alone=self._orphan.alone)
-			else:
-				self.over.set()
+		if self._orphan and self._alone is not None and not self._running.path.exists():
+			self.over.set()  # as `--end` asks
+		else:
+			self._note_running()  # again where somebody just looked whether a meeting runs
 		self._files.tick(now)
 		for session in list(self.sessions.values()):
 			if now - session.heard > SILENT_SECONDS:

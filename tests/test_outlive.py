@@ -129,6 +129,25 @@ def test_a_meeting_counts_while_its_server_runs(tmp_path: Path) -> None:
 	assert seen.read() == {}
 
 
+def test_who_looks_does_not_keep_a_server_from_being_found(lesson: Hosts, tmp_path: Path) -> None:
+	"""Whoever looks holds the lock for a moment: if that is when the server begins, it asks once more."""
+	home = tmp_path / "teacher"
+	home.mkdir(mode=0o700)
+	look = cs.lock_file(home / "running.lock")
+	assert look
+	lesson().wait("joined")
+	assert not (home / "running.json").exists()
+	look.close()
+	wait_until((home / "running.json").exists, 5)
+
+
+def test_two_who_look_at_once_see_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+	look = cs.lock_file(tmp_path / "running.lock")
+	assert look
+	monkeypatch.setattr(cs.time, "sleep", lambda _: look.close())
+	assert not cs.RunningMeeting(tmp_path).served()
+
+
 def test_what_a_killed_server_left_does_not_count(tmp_path: Path) -> None:
 	script = "import connectsphere as c, os, pathlib, sys; c.RunningMeeting(pathlib.Path(sys.argv[1]))"
 	subprocess.run(
