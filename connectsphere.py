@@ -7315,7 +7315,7 @@ class TlsStream:
 		self._handle = sock  # shutting it down does not touch the TLS object
 		self._context = context
 		self._server = server
-		self._tls: Any = None  # an ssl.SSLSocket once it is open
+		self._tls: ssl.SSLSocket  # once it is open
 
 	def open(self, deadline: float) -> None:
 		"""Shake hands until `deadline`."""
@@ -7329,7 +7329,7 @@ class TlsStream:
 
 	@property
 	def fingerprint(self) -> str:
-		return certificate_fingerprint(self._tls.getpeercert(binary_form=True))
+		return certificate_fingerprint(self._tls.getpeercert(binary_form=True) or b"")
 
 	def read_line(self, limit: int, deadline: float = 0.0) -> bytes:
 		"""The next line without its end, by `deadline` or else within STALL; not a byte more is read."""
@@ -7371,7 +7371,7 @@ class TlsStream:
 
 	def close(self) -> None:
 		"""Free the connection."""
-		if self._tls:
+		with suppress(AttributeError):  # it was not opened
 			self._tls.close()
 		self._handle.close()
 
@@ -12384,8 +12384,10 @@ class ServerMedia:
 	def __init__(self, server: ConferenceServer):
 		self._server, self._room, self._loop = server, server.room, server.loop
 		self._port: UdpPort | None = None
-		socket, gave_up = lambda: cast(UdpPort, self._port).socket, server.fail
-		self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, socket, gave_up=gave_up)
+		self._mixer = ChildKeeper(
+			"mixer", ["--mixer"], {}, self._on_mixer, lambda: cast(UdpPort, self._port).socket,
+			gave_up=server.fail,
+		)  # fmt: skip
 		self.relay: VideoRelay | None = None
 		self.report: Json = {}  # the mixer's
 
@@ -21497,8 +21499,32 @@ class SidePanel:
 
 # ====
 # [31] DIALOGS - start window, check, invitation, sharing, settings
-# Uses: BASICS, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, PROGRAM, TEXTS, DRAWING, WIDGETS,
+# Uses: BASICS, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
 # STAGE, PANELS
+
+
+class Owner(Protocol):
+	"""What opens a dialog: a view or, of the start window, the window's loop."""
+
+	look: Look
+	backend: Program
+	tasks: Tasks
+
+	def restyle(self, page: str, /) -> None: ...
+
+
+class Framed(Owner, Protocol):
+	"""A view."""
+
+	frame: tk.Frame
+
+
+class Starter(Owner, Protocol):
+	"""What owns the start window."""
+
+	def begin(self, work: Callable[[Joining], MeetingController], words: str) -> None: ...
+
+	def cancel(self) -> None: ...
 
 
 # -- the start window
@@ -21702,10 +21728,10 @@ class StartView:
 
 	PATIENCE = 10.0  # seconds without a meeting until that is said
 
-	def __init__(self, loop: Any):
-		look = self.look = cast(Look, loop.look)
-		self.backend: Program = loop.backend
-		self.tasks, self.begin, self.restyle = loop.tasks, loop.begin, loop.restyle
+	def __init__(self, loop: Starter):
+		look = self.look = loop.look
+		self.backend, self.tasks = loop.backend, loop.tasks
+		self.begin, self.restyle = loop.begin, loop.restyle
 		self.frame = look.frame(look.root)
 		self.chosen: MeetingAd | None = None
 		self.dialog: Dialog | None = None
@@ -22005,7 +22031,7 @@ class StartView:
 class WorkDialog(Dialog):
 	"""Waits until `work` is done, then gives its result to `show`, or tells what failed."""
 
-	def __init__(self, view: Any, title: str, width: int, height: int, work: Callable[[], Any]):
+	def __init__(self, view: Owner, title: str, width: int, height: int, work: Callable[[], Any]):
 		super().__init__(view.look, tr(title), width, height)
 		self.busy = BusyCard(view.look, self.body)
 		self.busy.show(tr("One moment…"))
@@ -22029,7 +22055,7 @@ class DoctorDialog(WorkDialog):
 
 	ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
-	def __init__(self, view: Any, again: Act):
+	def __init__(self, view: Owner, again: Act):
 		super().__init__(view, "Not working? Check this computer", 620, 540, view.backend.doctor)
 		self.buttons([("Check again", "plain", again), ("Done", "primary")])
 
@@ -22113,7 +22139,7 @@ class InvitationDialog(Dialog):
 class GiveDialog(WorkDialog):
 	"""Where a browser finds this program, and the sum to compare."""
 
-	def __init__(self, view: Any):
+	def __init__(self, view: Owner):
 		super().__init__(view, "Give this app to others", 700, 400, view.backend.give_app)
 		stop = partial(view.tasks.run, view.backend.keep_app)
 		self.buttons([("Stop offering it", "plain", stop), ("Done", "primary")])
@@ -22162,7 +22188,7 @@ class ShareDialog(Dialog):
 	SECONDS = 1.0  # between two looks at the screens
 	FILES = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
-	def __init__(self, view: Any, share: Callable[[str, str], None], over: str = ""):
+	def __init__(self, view: Framed, share: Callable[[str, str], None], over: str = ""):
 		super().__init__(view.look, tr("Share your screen"), 620)
 		if over:  # whom this interrupts
 			self.words(over, 13, below=12)
@@ -22385,9 +22411,9 @@ class SettingsDialog(Dialog):
 		("keys", "Shortcuts", "keyboard"),
 	)
 
-	def __init__(self, view: Any, page: str):
+	def __init__(self, view: Owner, page: str):
 		super().__init__(view.look, "", 820, 560)
-		self.backend: Program = view.backend
+		self.backend = view.backend
 		self.preview, self.restyle, look = self.backend.preview, view.restyle, self.look
 		px, p = look.px, look.palette
 		self.found: Mapping[str, Sequence[tuple[str, str]]] = {}
