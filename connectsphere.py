@@ -7938,6 +7938,7 @@ def start_child(
 		env=environment,
 		text=True,
 		encoding="utf-8",
+		errors="replace",
 		pass_fds=(shared.fileno(),) if shared and sys.platform != "win32" else (),
 		start_new_session=outlives and sys.platform != "win32",
 	)
@@ -8268,11 +8269,17 @@ class ChildKeeper:
 				return
 			worker.stopping.wait(0.0 if steady else 0.5)
 
-	def _live(self, worker: Worker) -> int:
+	def _live(self, worker: Worker) -> object:
 		shared = self._shared() if self._shared else None
-		process = self._start(shared)
+		try:
+			process = self._start(shared)
+		except OSError as error:  # memory or processes have run out
+			return error
+		first = self._first
+		with suppress(OSError):  # Windows: it died at once
+			first = {**first, **(share_socket(shared, process.pid) if shared else {})}
 		orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-		orders.put(json.dumps({**self._first, **(share_socket(shared, process.pid) if shared else {})}))
+		orders.put(json.dumps(first))
 		self._process, self._orders, self._spoke, self._unanswered = process, orders, False, 0
 		if worker.stopping.is_set():
 			orders.put(None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import queue
+import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -630,7 +631,8 @@ for line in sys.stdin:
     if message["do"] == "die":
         sys.exit(message.get("status", 3))
     if message["do"] == "garble":
-        print("no json", flush=True)
+        sys.stdout.buffer.write(bytes([195, 10]))  # cut off within a letter
+        sys.stdout.flush()
     if message["do"] == "sulk":
         sys.stdout.write = lambda text: None
     if message["do"] == "hang":
@@ -645,13 +647,7 @@ class Keeper:
 
 	def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, ending: str = "") -> None:
 		path.write_text(CHILD)
-
-		def start(arguments: list[str], shared: object = None, *, outlives: bool) -> subprocess.Popen[str]:
-			return subprocess.Popen(
-				[sys.executable, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-			)
-
-		monkeypatch.setattr(connectsphere, "start_child", start)
+		monkeypatch.setattr(connectsphere, "__file__", str(path))
 		self.said: queue.Queue[Json] = queue.Queue()
 		self.gave_up = threading.Event()
 		self.keeper = ChildKeeper(
@@ -674,7 +670,7 @@ class Keeper:
 
 @pytest.fixture
 def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
-	with contextlib.closing(Keeper(tmp_path / "child.py", monkeypatch)) as one:
+	with contextlib.closing(Keeper(tmp_path / "a.child.py", monkeypatch)) as one:
 		yield one
 
 
@@ -694,8 +690,33 @@ class TestChildKeeper:
 		assert keeper.next()["do"] == "this"
 		assert f"ended with status {status}" in caplog.text
 
+	@pytest.mark.parametrize("what", ["Popen", "share_socket"])
+	def test_one_that_cannot_be_started_now_is_started_later(
+		self, keeper: Keeper, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+	) -> None:
+		"""Memory or processes run out for a moment, or Windows gives no socket to a child that just died."""
+		failures = iter([BlockingIOError(11, "Resource temporarily unavailable")] * 2)
+		where, name = {
+			"Popen": (subprocess.Popen, "_execute_child"), "share_socket": (connectsphere, "share_socket"),
+		}[what]  # fmt: skip
+		works = getattr(where, name)
+
+		def fail(*args: Any, **options: Any) -> Any:
+			for failure in failures:
+				if what == "share_socket":
+					os.kill(args[1], signal.SIGKILL)
+				raise failure
+			return works(*args, **options)
+
+		monkeypatch.setattr(where, name, fail)
+		with socket.socket() as shared:
+			keeper.keeper._shared = lambda: shared
+			keeper.keeper.tell({"do": "die"})
+			assert keeper.next()["event"] == "ready"
+		assert caplog.text.count("ended with status") == 3
+
 	def test_one_that_may_end_by_itself(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-		with contextlib.closing(Keeper(tmp_path / "child.py", monkeypatch, ending="end")) as one:
+		with contextlib.closing(Keeper(tmp_path / "a.child.py", monkeypatch, ending="end")) as one:
 			one.keeper.tell({"do": "die", "status": 0})
 			wait_until(lambda: not one.keeper._worker._thread.is_alive())
 			assert one.said.empty()
