@@ -6209,6 +6209,27 @@ def write_all(out: io.FileIO, block: memoryview) -> None:
 		block = block[out.write(block) :]
 
 
+# Windows refuses what is done to a file that another program, a virus scanner, has open for a moment.
+PAUSES = (0.01, 0.05, 0.2) if sys.platform == "win32" else ()  # seconds between two tries
+
+_Answer = TypeVar("_Answer")
+
+
+def insist(act: Callable[[], _Answer]) -> _Answer:
+	"""What `act` with a file returns, once nobody else has that open."""
+	for pause in PAUSES:
+		with suppress(PermissionError):
+			return act()
+		time.sleep(pause)
+	return act()
+
+
+def remove_file(path: Path) -> None:
+	"""Delete `path`, if it is there and nobody has it open."""
+	with suppress(OSError):
+		path.unlink()
+
+
 def write_private(path: Path, content: bytes, *, once: bool = False) -> None:
 	"""Replace `path` whole or, with `once`, leave what is there; OSError leaves it, too."""
 	descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -6219,7 +6240,7 @@ def write_private(path: Path, content: bytes, *, once: bool = False) -> None:
 			file.flush()
 			os.fsync(descriptor)
 		if not once:
-			temporary.replace(path)
+			insist(lambda: temporary.replace(path))
 			return
 		try:
 			path.hardlink_to(temporary)
@@ -6228,20 +6249,26 @@ def write_private(path: Path, content: bytes, *, once: bool = False) -> None:
 		except OSError:  # a file system without hard links
 			temporary.replace(path)
 	finally:
-		temporary.unlink(missing_ok=True)
+		remove_file(temporary)
 
 
-def _save_json(path: Path, value: Json) -> None:
+def _save_json(path: Path, value: Json) -> bool:
 	try:
 		path.parent.mkdir(mode=0o700, exist_ok=True)
 		write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
+		return True
 	except OSError as error:
-		log.warning("%s could not be saved: %s", path, error)
+		if _unsaved.take(path, monotonic()):
+			log.warning("%s could not be saved: %s", path, error)
+	return False
+
+
+_unsaved = KeyedBuckets(1, 1 / 60)  # what is tried again and again is logged once a minute
 
 
 def _load_json(path: Path) -> Json:
 	try:
-		value = json.loads(path.read_bytes())
+		value = json.loads(insist(path.read_bytes))
 	except FileNotFoundError:
 		return {}
 	except (OSError, ValueError, RecursionError) as error:
@@ -6407,8 +6434,7 @@ class KnownHosts:
 			if len(self._hosts) > self._MOST:
 				dropped = min(self._hosts, key=lambda one: self._hosts[one].last_seen)
 				del self._hosts[dropped]
-				with suppress(OSError):
-					self._path(dropped).unlink()
+				remove_file(self._path(dropped))
 		_save_json(self._path(fingerprint), known.message())
 		return known
 
@@ -6469,6 +6495,7 @@ class Settings:
 		self._path = home / "settings.json"
 		self._lock = threading.Lock()
 		self._values = _load_json(self._path)
+		self._unsaved: Json = {}  # what the disk did not take
 
 	def get(self, key: str, default: _Setting) -> _Setting:
 		"""The value of `key`, or `default` where it is missing or of another type."""
@@ -6478,8 +6505,10 @@ class Settings:
 	def set(self, key: str, value: object) -> None:
 		"""Keep a JSON `value`; what another program has set stays."""
 		with self._lock:
-			self._values = self._values | _load_json(self._path) | {key: value}
-			_save_json(self._path, self._values)
+			self._unsaved[key] = value
+			self._values = self._values | _load_json(self._path) | self._unsaved
+			if _save_json(self._path, self._values):
+				self._unsaved.clear()
 
 
 def load_host_key(path: Path) -> str:
@@ -6791,8 +6820,7 @@ class Journal:
 	def delete(self) -> None:
 		"""The meeting is over: nothing of it stays."""
 		self.close()
-		with suppress(OSError):
-			self._path.unlink(missing_ok=True)
+		remove_file(self._path)
 
 	def close(self) -> None:
 		"""Write no more; what is kept stays."""
@@ -6868,9 +6896,6 @@ TURN_READS = 16
 TURNS_SECONDS = 0.004  # seconds before mail and timers have theirs
 OUTSIDE = "outside"  # the group of those who are not in yet
 SHARES = {OUTSIDE: 0.1}
-
-
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(order=True, slots=True)
@@ -7968,11 +7993,10 @@ class RunningMeeting:
 		self._lock: IO[bytes] | None = None
 
 	def keep(self, facts: Json) -> bool:
-		"""This process serves that meeting; False where another one does."""
+		"""This process serves that meeting; False where another one does, or the disk does not take it."""
 		self._lock = self._lock or lock_file(self._lock_path)
-		if self._lock:
-			_save_json(self.path, {**facts, "pid": os.getpid(), "since": time.time()})
-		return bool(self._lock)
+		facts = {**facts, "pid": os.getpid(), "since": time.time()}
+		return bool(self._lock) and _save_json(self.path, facts)
 
 	def served(self) -> bool:
 		"""Whether a server still runs, which holds the lock for long; who looks holds it for a moment."""
@@ -7987,16 +8011,16 @@ class RunningMeeting:
 		return _load_json(self.path) if self.served() else {}
 
 	def end(self) -> None:
-		"""End the orphan, and wait for that."""
-		self.path.unlink(missing_ok=True)
+		"""End the orphan, and wait for that. It may be writing the file just now."""
 		until = monotonic() + 6.0
 		while self.served() and monotonic() < until:
+			remove_file(self.path)
 			time.sleep(0.05)
 
 	def close(self) -> None:
 		"""This process serves it no more."""
 		if self._lock:
-			self.path.unlink(missing_ok=True)
+			remove_file(self.path)
 			self._lock.close()
 
 
@@ -11654,7 +11678,7 @@ class FileStore:
 		with self._lock:
 			used = any(connection.stored is stored for connection in self._connections)
 			if stored.file not in self._stored and not used:
-				stored.path.unlink(missing_ok=True)
+				remove_file(stored.path)
 
 	# -- connections
 
@@ -14489,10 +14513,9 @@ def give_free_name(temporary: Path, folder: Path, name: str) -> Path:
 		except OSError:  # a file system without hard links
 			with suppress(FileExistsError):
 				target.open("xb").close()
-				return temporary.replace(target)
+				return insist(partial(temporary.replace, target))
 			continue
-		with suppress(OSError):  # a virus scanner may hold it
-			temporary.unlink()
+		remove_file(temporary)
 		return target
 
 
@@ -14884,8 +14907,7 @@ class FileTransfers:
 			with out:
 				self._persist(transfer, lambda: self._receive_bytes(transfer, out, whole))
 		finally:
-			with suppress(OSError):
-				part.unlink(missing_ok=True)
+			remove_file(part)
 
 	def _receive_bytes(self, transfer: Transfer, out: io.FileIO, whole: hashlib._Hash) -> None:
 		with self._connection(transfer, offset=transfer.done) as stream:
@@ -16159,7 +16181,7 @@ class MeetingController:
 			at.tokens.drop(self.options.fingerprint, at.meeting, at.asked_name)
 		self.finish("ended", 0, ref=self.commands.end_ref, **refusal(message).event)
 		if self.options.host_key:
-			(self._home / LAST_RECORD).unlink(missing_ok=True)
+			remove_file(self._home / LAST_RECORD)
 		if self.server.link:
 			self.server.link.close("ended")
 
@@ -17026,7 +17048,7 @@ class Program:
 		if anew and self.lesson():
 			self.end_hosted()
 			RunningMeeting(self._home).end()
-			(self._home / LAST_RECORD).unlink(missing_ok=True)
+			remove_file(self._home / LAST_RECORD)
 		self._own("")
 		if pin == "auto":
 			pin = f"{secrets.randbelow(1_000_000):06d}"

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,11 +142,71 @@ def test_who_looks_does_not_keep_a_server_from_being_found(lesson: Hosts, tmp_pa
 	wait_until((home / "running.json").exists, 5)
 
 
+def test_a_full_disk_ends_no_meeting_whose_window_is_gone(
+	tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""What was never written was not deleted by `--end`; it is written once there is room."""
+	options = cs.ServerOptions(bind=LOOPBACK, base=free_base(), orphan_seconds=900)
+	with contextlib.closing(cs.ConferenceServer(options, cs.load_identity(tmp_path))) as server:
+		with monkeypatch.context() as full:
+			full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+			server._note_running()
+			server._orphan = cs.Orphan(900, cs.monotonic())
+			server._on_tick()
+			assert not server.over.is_set()
+		server._on_tick()
+		assert cs.RunningMeeting(tmp_path).read()["alone"] and not server.over.is_set()
+		cs.remove_file(tmp_path / "running.json")
+		server._on_tick()
+		assert server.over.is_set()
+
+
 def test_two_who_look_at_once_see_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 	look = cs.lock_file(tmp_path / "running.lock")
 	assert look
 	monkeypatch.setattr(cs.time, "sleep", lambda _: look.close())
 	assert not cs.RunningMeeting(tmp_path).served()
+
+
+def test_an_end_is_asked_again_of_a_server_that_was_writing(tmp_path: Path) -> None:
+	"""It notes that its host has left just when her program ends it: what was deleted is there again."""
+	kept, wrote = cs.RunningMeeting(tmp_path), threading.Event()
+	kept.keep({"alone": False})
+
+	def serve() -> None:
+		wait_until(lambda: not kept.path.exists(), 5)
+		kept.keep({"alone": True})
+		wrote.set()
+		wait_until(lambda: not kept.path.exists(), 5)
+		kept.close()
+
+	server = threading.Thread(target=serve)
+	server.start()
+	cs.RunningMeeting(tmp_path).end()
+	server.join()
+	assert wrote.is_set() and not kept.path.exists() and not kept.served()
+
+
+def test_what_somebody_has_open_hinders_no_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+	"""Windows deletes no file that a virus scanner reads: at closing it stays, an end is asked again."""
+	kept, unlink, held = cs.RunningMeeting(tmp_path), Path.unlink, [3]
+	kept.keep({"alone": True})
+
+	def refuse(path: Path, **options: bool) -> None:
+		held[0] -= 1
+		if held[0] > 0:
+			raise PermissionError(13, "open elsewhere")
+		unlink(path, **options)
+
+	monkeypatch.setattr(Path, "unlink", refuse)
+	server = threading.Thread(target=lambda: (wait_until(lambda: not kept.path.exists(), 5), kept.close()))
+	server.start()
+	cs.RunningMeeting(tmp_path).end()
+	server.join()
+	kept, held[0] = cs.RunningMeeting(tmp_path), 9
+	assert kept.keep({"alone": True})
+	kept.close()
+	assert kept.path.exists() and not kept.served()
 
 
 def test_what_a_killed_server_left_does_not_count(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import ssl
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -270,6 +272,21 @@ class TestSettings:
 		two.set("b", 2)
 		assert json.loads((tmp_path / "settings.json").read_text()) == {"a": 1, "b": 2}
 
+	def test_what_a_full_disk_did_not_take_holds_and_is_kept_later(
+		self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+	) -> None:
+		settings = cs.Settings(tmp_path)
+		settings.set("name", "Ana")
+		with monkeypatch.context() as full:
+			full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+			settings.set("name", "Ben")
+			settings.set("volume", 0.5)
+		assert (settings.get("name", ""), settings.get("volume", 0.0)) == ("Ben", 0.5)
+		assert caplog.text.count("could not be saved") == 1, "not each time"
+		settings.set("mirror", True)
+		kept = cs.Settings(tmp_path)
+		assert (kept.get("name", ""), kept.get("volume", 0.0)) == ("Ben", 0.5)
+
 	def test_a_disk_that_refuses_is_no_error(self, tmp_path: Path) -> None:
 		(tmp_path / "file").write_text("")
 		settings = cs.Settings(tmp_path / "file")
@@ -422,6 +439,58 @@ def test_no_file_is_ever_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
 	settings.set("name", "Ben")
 	assert cs.Settings(tmp_path).get("name", "") == "Ana"
 	assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+def held(monkeypatch: pytest.MonkeyPatch, times: int, *names: str) -> list[str]:
+	"""A virus scanner has files open while they are first used, and Windows refuses these; which that was."""
+	refused: list[str] = []
+
+	def refusing(name: str, act: Callable[..., Any]) -> Callable[..., Any]:
+		def refuse(*args: Any, **options: Any) -> Any:
+			if refused.count(name) < times:
+				refused.append(name)
+				raise PermissionError(13, "open elsewhere")
+			return act(*args, **options)
+
+		return refuse
+
+	monkeypatch.setattr(cs, "PAUSES", (0.01, 0.01, 0.01))
+	for name in names:
+		monkeypatch.setattr(Path, name, refusing(name, getattr(Path, name)))
+	return refused
+
+
+def test_a_file_that_is_held_for_a_moment_is_waited_for(
+	tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	settings = cs.Settings(tmp_path)
+	settings.set("name", "Ana")
+	refused = held(monkeypatch, 3, "replace", "read_bytes")
+	settings.set("name", "Ben")
+	assert sorted(refused) == ["read_bytes"] * 3 + ["replace"] * 3
+	assert cs.Settings(tmp_path).get("name", "") == "Ben"
+
+
+def test_keys_are_made_though_the_temporary_file_is_held(
+	tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""Or nobody can host on that computer, or the host has another key each time."""
+	held(monkeypatch, 99, "unlink")
+	assert cs.load_identity(tmp_path) == cs.load_identity(tmp_path)
+	monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path))
+	assert cs.make_host_key() == cs.make_host_key()
+
+
+def test_a_received_file_is_kept_though_it_is_held_for_a_moment(
+	tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""On a stick, whose file system has no hard links."""
+	part = tmp_path / "part"
+	part.write_text("work")
+	held(monkeypatch, 99, "hardlink_to")
+	held(monkeypatch, 3, "replace")
+	assert cs.give_free_name(part, tmp_path, "work.txt").read_text() == "work"
+	assert [path.name for path in tmp_path.iterdir()] == ["work.txt"]
 
 
 def test_the_faster_program_wins(tmp_path: Path) -> None:
