@@ -8337,6 +8337,8 @@ class ChildKeeper:
 class OneWindow:
 	"""One window for a home and screen: it holds a lock; a later start leaves a note, `knocked` is called."""
 
+	PATIENCE = 2.0  # seconds for one that does not hear
+
 	def __init__(self, home: Path, knocked: Act):
 		seat = [platform.node(), *map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "SESSIONNAME"))]
 		name = f"window-{hashlib.sha256(str(seat).encode()).hexdigest()[:8]}"
@@ -8346,19 +8348,27 @@ class OneWindow:
 		self._worker = Worker("second-start", self._listen)
 
 	def open(self) -> bool:
-		"""Be the one window; False where another is, which has then been told and has heard it."""
-		self._lock = lock_file(self._lock_path)
-		if self._lock is not None:
-			self._note.unlink(missing_ok=True)  # of a start that nobody heard
-			self._worker.start()
-			return True
-		with suppress(OSError):
-			self._note.touch(0o600)
-			until = monotonic() + 2.0
-			while self._note.exists() and monotonic() < until:
+		"""Be the one window; False where another is, which has then been told and has heard it.
+
+		The place of one that hears nothing is waited for: it may be closing.
+		"""
+		noted, until = False, monotonic() + self.PATIENCE
+		with suppress(OSError):  # nobody can be told
+			while not self._locked() and monotonic() < until:
+				if not noted:
+					self._note.touch(0o600)
+				elif not self._note.exists():
+					return False
+				noted = True
 				time.sleep(0.05)
-			return self._note.exists()
-		return True  # nobody can be told
+		if self._lock:
+			remove_file(self._note)  # of a start that nobody heard
+			self._worker.start()
+		return True
+
+	def _locked(self) -> bool:
+		self._lock = lock_file(self._lock_path)
+		return bool(self._lock)
 
 	def _listen(self, worker: Worker) -> None:
 		while not worker.stopping.wait(0.2):
@@ -8366,9 +8376,13 @@ class OneWindow:
 				self._note.unlink()
 				self._knocked()
 
+	def gone(self) -> None:
+		"""The window is no more: whoever starts now waits for the end of its program."""
+		self._worker.close()
+
 	def close(self) -> None:
 		"""Let another be the one."""
-		self._worker.close()
+		self.gone()
 		if self._lock is not None:
 			self._lock.close()
 
@@ -23855,9 +23869,12 @@ NO_DISPLAY = "There is no display, or no font, for a window: use --headless."
 
 
 def run_window(
-	app: Program, begin: Callable[[Joining], MeetingController] | None = None, address: str = ""
+	app: Program,
+	begin: Callable[[Joining], MeetingController] | None = None,
+	address: str = "",
+	gone: Act = lambda: None,
 ) -> int:
-	"""Show the window until it is closed; returns the exit status.
+	"""Show the window until it is closed and `gone`; returns the exit status.
 
 	It shows the start window at once, and the meeting that `begin` starts, or the one at `address`, when
 	that has come. Refused without a display.
@@ -23877,6 +23894,7 @@ def run_window(
 	elif loop.start and address:
 		loop.start.join_at(address, "")
 	root.mainloop()
+	gone()
 	loop.tasks.finish(5.0)
 	if loop.controller:
 		loop.controller.close()
@@ -24302,16 +24320,14 @@ def show_window(
 		raise Refused("device", NO_DISPLAY)
 	chosen, server = client_options(options), asdict(server_options(options))
 	orders: queue.SimpleQueue[str] = queue.SimpleQueue()
-	with ExitStack() as stack:
-		if not options.new:
-			only = OneWindow(home, partial(orders.put, "front"))
-			stack.callback(only.close)
-			if not only.open():
-				print(f"{APP_NAME} is open already, now in front. --new opens another window.")
-				return 0
+	only = OneWindow(home, partial(orders.put, "front"))
+	with closing(only):
+		if not options.new and not only.open():
+			print(f"{APP_NAME} is open already, now in front. --new opens another window.")
+			return 0
 		program = Program(chosen, server, home, orders, look=begin is None and not address)
 		on_stop_signals(partial(orders.put, "close"))
-		return run_window(program, begin and partial(begin, program), address)
+		return run_window(program, begin and partial(begin, program), address, only.gone)
 
 
 def role_host(options: Namespace) -> int:

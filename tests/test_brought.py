@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -274,6 +275,21 @@ def test_a_knock_that_nobody_hears_opens_a_window(
 	second, _ = knocked(tmp_path)
 	assert second.open()
 	first.close()
+	second.close()
+
+
+def test_who_starts_while_the_window_is_closing_gets_one(tmp_path: Path) -> None:
+	"""A host's program ends a moment after its window: who is told then that one is open sees none."""
+	first, knocks = knocked(tmp_path)
+	assert first.open()
+	first.gone()
+	ending = threading.Timer(0.4, first.close)
+	ending.start()
+	second, heard = knocked(tmp_path)
+	assert second.open() and knocks.empty()
+	ending.join()
+	assert not knocked(tmp_path)[0].open(), "it is the one now"
+	assert heard.get(timeout=5) == "front"
 	second.close()
 
 

@@ -649,7 +649,10 @@ def test_a_window_opened_for_an_address_joins_there(display: str, monkeypatch: p
 		return asked(*args)
 
 	monkeypatch.setattr(backend, "join", join)
-	assert cs.run_window(backend, address="192.168.7.7:9100") == 0  # type: ignore[arg-type]
+	gone: list[bool] = []
+	note = lambda: gone.append(backend.closed)  # noqa: E731
+	assert cs.run_window(backend, address="192.168.7.7:9100", gone=note) == 0  # type: ignore[arg-type]
+	assert gone == [False], "before what takes its time"
 	assert [one for one in backend.calls if one[0] == "join"] == [
 		("join", "192.168.7.7", 9100, "Zuri Okafor", "", False)
 	]
