@@ -139,6 +139,7 @@ import time
 import traceback
 import unicodedata
 import wave
+import weakref
 import webbrowser
 from abc import ABC, abstractmethod
 from argparse import Namespace
@@ -14322,6 +14323,7 @@ class ScreenPlane:
 
 	def __post_init__(self) -> None:
 		self._viewer = ScreenViewer(self._loop)
+		self._presenters = weakref.WeakSet[ScreenPresenter]()  # those who stop may be within OpenCV yet
 
 	# -- for any thread
 
@@ -14341,8 +14343,8 @@ class ScreenPlane:
 
 	def close(self) -> None:
 		"""End the threads; after the loop."""
-		if self._presenter:
-			self._presenter.worker.close()
+		for presenter in list(self._presenters):
+			presenter.worker.close()
 		self._viewer.close()
 
 	# -- looking on
@@ -14407,6 +14409,7 @@ class ScreenPlane:
 		presenter.on_failed = partial(self._failed, presenter)
 		presenter.paused = lambda: self.paused
 		self._presenter = presenter
+		self._presenters.add(presenter)
 		self._tries, self.paused = 0, False
 		presenter.worker.start()
 
@@ -15154,7 +15157,7 @@ SAID = frozenset({"chat", "private_chat", "reaction", "hand"})
 FILE_COMMANDS = ("upload", "download", "decline", "cancel", "hand_out", "hand_in")
 # What is answered when it has come about; all else that the server is not asked: `ok`.
 ANSWERED_BY_EVENT = frozenset(
-	{"mic", "camera", "share", "end", "admit", "agree", "attendance", "hand_over", *FILE_COMMANDS}
+	{"mic", "camera", "share", "end", "leave", "admit", "agree", "attendance", "hand_over", *FILE_COMMANDS}
 )
 
 
@@ -15464,6 +15467,10 @@ class Requests(Part):
 			self._say(self._number)
 		elif link := self.me.server.standing:
 			link.send(**numbered)
+
+	@property
+	def pending(self) -> bool:
+		return bool(self._waiting)
 
 	def answer(self, message: Json) -> bool:
 		"""Hand `message` to whoever asked for it; False if nobody did."""
@@ -15880,7 +15887,12 @@ class Commands(Part):
 		self.me.successors.hand_over(command)
 
 	def _do_leave(self, command: Json) -> None:
-		self.me.leave("left", command.get("ref"))
+		leave = partial(self.me.leave, "left", command.get("ref"))
+		if not (self.me.requests.pending and self.me.server.standing):
+			leave()
+			return
+		self.me.requests.make({"type": "leave"}, lambda _: leave())  # is answered after all before it
+		self.me.loop.later(CLOSING_SECONDS, leave)
 
 	def _do_watch_screen(self, command: Json) -> None:
 		self.me.screen.watch(wanted(command, "on", bool))

@@ -739,6 +739,38 @@ def test_end_of_input_and_leave(meeting: Callable[..., Headless], place: str) ->
 	assert dan.events[-1]["ref"] == "bye"
 
 
+@pytest.mark.parametrize("how", ["end of input", "leave", "SIGTERM"])
+def test_what_was_asked_before_leaving_has_its_own_answer(meeting: Callable[..., Headless], how: str) -> None:
+	"""The server has done it: `echo '{"do": "chat", …}' | connectsphere --join …` is no error."""
+	ana, base = host(meeting)
+	ben = enter(meeting, base, "Ben")
+	asked = {
+		"chat": {"text": "hi"},
+		"private": {"to": "Ana", "text": "psst"},
+		"react": {"emoji": "🎉"},
+		"hand": {"up": True},
+		"rename": {"name": "Benny"},
+		"mute": {"who": "all"},
+	}
+	if how == "SIGTERM":
+		ben.wait("joined", timeout=40)
+	lines = [{"do": name, **members, "ref": name} for name, members in asked.items()]
+	lines += [{"do": "leave", "ref": "leave"}] * (how == "leave")
+	ben.send_raw(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+	if how == "SIGTERM":
+		ana.wait("reaction")
+		ben.process.send_signal(signal.SIGTERM)
+	elif how == "end of input":
+		ben.hang_up()
+	assert ben.wait("left", timeout=40)
+	assert ben.process.wait(10) == 0
+	answers = {e["ref"]: e["code"] if e["event"] == "error" else e["event"] for e in ben.events if "ref" in e}
+	told = {"chat": "chat", "private": "private", "react": "reaction", "hand": "state", "rename": "state"}
+	assert answers == {**told, "mute": "not_allowed", **({"leave": "left"} if how == "leave" else {})}
+	assert ben.events[-1]["event"] == "left"
+	ana.wait("leave", name="Benny")
+
+
 @pytest.mark.parametrize("how", ["end of input", "SIGTERM", "end"])
 def test_the_host_ends_it_for_all(meeting: Callable[..., Headless], how: str) -> None:
 	ana, base = host(meeting)

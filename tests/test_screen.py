@@ -800,3 +800,24 @@ def test_a_share_outlives_any_number_of_broken_links_if_pictures_come_through(pa
 				link.on_message(cs.Acknowledge(1, 1))
 			link.on_closed(cs.Refused("", "broken"))
 	assert bool(failed) != painted
+
+
+def test_a_share_that_was_stopped_ends_before_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+	"""Python that ends while a thread of it is within OpenCV aborts; leaving stops the share first."""
+	opening, go = threading.Event(), threading.Event()
+
+	def slow(source: str) -> Any:
+		opening.set()
+		go.wait(10)
+		raise cs.DeviceError("gone")
+
+	monkeypatch.setattr(cs, "open_screen", slow)
+	loop: Any = SimpleNamespace(later=lambda seconds, call: None, post=lambda call: None)
+	plane = cs.ScreenPlane(loop, cs.ClientOptions(), lambda *_: None, lambda told: None, lambda on: None)
+	plane.share("pattern")
+	worker = plane._presenter and plane._presenter.worker
+	assert worker and opening.wait(10)
+	plane.stop_sharing()
+	threading.Timer(0.2, go.set).start()
+	plane.close()
+	assert not worker._thread.is_alive()
