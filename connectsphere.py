@@ -1708,7 +1708,7 @@ class Sealer:
 	def seal(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
 		"""`payload` sealed; SealError unless `number` is higher than any before in its lane."""
 		lane = (kind, ident, number >> self._shift)
-		if not 0 <= number <= 0xFFFFFFFF or number <= self._last.get(lane, -1):
+		if not self._last.get(lane, -1) < number <= 0xFFFFFFFF:
 			raise SealError(f"number {number} has run out or would be used twice")
 		self._last[lane] = number
 		return self.again(kind, ident, number, payload, total)
@@ -2856,29 +2856,37 @@ FRAME_LIFE = 0.120
 
 
 class FrameLayout:
-	"""Lays the datagrams of frames of up to `most` parts out back to back, each frame over the one before."""
+	"""Lays the datagrams of frames of up to `most` parts out back to back, each frame over the one before.
+
+	A frame goes to many: what they have in common is laid out for the first of them.
+	"""
 
 	def __init__(self, most: int):
 		self._octets = memoryview(bytearray(most * DATAGRAM))
 		rows = np.frombuffer(self._octets, _ROW)
 		rows["index"] = np.arange(most)
-		self._idents, self._numbers, self._totals, self._chunks = (
-			rows[one] for one in ("ident", "number", "total", "chunk")
-		)
-		self._before = 0, 0
+		self._rows = rows
+		self._before, self._number = (-1, -1), -1
 
 	def lay(self, ident: int, number: int, sealed: bytes) -> memoryview:
 		"""All datagrams of a frame, each of DATAGRAM bytes but a shorter last; good until the next call."""
-		full, rest = divmod(len(sealed), CHUNK)
-		total = full + 1 if rest else full
-		if (ident, total) != self._before:  # a frame goes to many
-			self._idents[:total], self._totals[:total] = self._before = ident, total
-		self._numbers[:total] = number
-		self._chunks[:full] = np.frombuffer(sealed, _CHUNK_ITEM, full)
-		size = total * VIDEO_HEADER.size + len(sealed)
-		if rest:
-			self._octets[size - rest : size] = sealed[-rest:]
-		return self._octets[:size]
+		if (ident, len(sealed)) != self._before:
+			self._before, self._number = (ident, len(sealed)), -1
+			self._measure(*self._before)
+		if number != self._number:
+			self._numbers.fill(number)
+			self._number = number
+		self._chunks[:] = np.frombuffer(sealed, _CHUNK_ITEM, self._full)
+		self._last[:] = sealed[self._full * CHUNK :]
+		return self._layout
+
+	def _measure(self, ident: int, size: int) -> None:
+		self._full, total = size // CHUNK, parts_of(size)
+		rows = self._rows[:total]
+		rows["ident"], rows["total"] = ident, total
+		self._numbers, self._chunks = rows["number"], rows["chunk"][: self._full]
+		self._layout = self._octets[: total * VIDEO_HEADER.size + size]
+		self._last = self._layout[len(self._layout) - size % CHUNK :]
 
 
 class WholeFrame(NamedTuple):
@@ -3192,12 +3200,13 @@ class Reassembler:
 			streams[oldest.number >> self._layer_shift].give_up(oldest.number)
 
 
-@dataclass
-class _Sent:
-	"""What one receiver was sent: {number: place in the cache}, and the bytes that may be sent again."""
+class _Sent(NamedTuple):
+	"""A frame that was sent: when, what it adds to an allowance, and its number for each receiver."""
 
-	places: dict[int, int] = field(default_factory=dict)
-	allowance: float = 0.0
+	at: float
+	frame: bytes
+	earned: float
+	numbers: dict[int, int]
 
 
 class RetransmissionCache:
@@ -3209,28 +3218,25 @@ class RetransmissionCache:
 	BUDGET = 0.25  # of what is sent
 
 	def __init__(self) -> None:
-		self._frames: dict[int, tuple[float, bytes]] = {}  # place: when it was sent, and what
+		self._frames: dict[int, _Sent] = {}  # by place
 		self.place = 0  # of the frame stored last
-		self._receivers: dict[int, _Sent] = defaultdict(_Sent)
+		self._receivers: dict[int, float] = {}  # bytes that each may be sent again
 
 	def store(self, frame: bytes, now: float) -> None:
 		"""Keep a frame as it is sent."""
 		self.place += 1
-		self._frames[self.place] = (now, frame)
+		self._frames[self.place] = _Sent(now, frame, self.BUDGET * len(frame), {})
 		self.expire(now)
 
 	def note_sent(self, number: int, receiver: int = 0, place: int = 0) -> None:
 		"""The frame stored last, or at `place`, goes to `receiver` as `number`."""
-		place = place or self.place
-		if place not in self._frames:  # it waited for too long
+		sent = self._frames.get(place or self.place)
+		if sent is None:  # it waited for too long
 			return
-		to = self._receivers[receiver]
-		earned = self.BUDGET * len(self._frames[place][1])
-		to.allowance = min(to.allowance + earned, self.SAVED * earned)
-		to.places[number] = place
-		oldest = next(iter(self._frames))
-		while to.places[first := next(iter(to.places))] < oldest:
-			del to.places[first]
+		sent.numbers[receiver] = number
+		allowed = self._receivers.get(receiver, 0.0) + sent.earned
+		most = self.SAVED * sent.earned
+		self._receivers[receiver] = allowed if allowed < most else most
 
 	def resend(
 		self, nack: Nack, now: float, seal: Callable[[int, bytes], bytes] | None = None, receiver: int = 0
@@ -3238,30 +3244,39 @@ class RetransmissionCache:
 		"""The datagrams asked for, the very same again; none when older than LIFE or over the budget, a
 		share of what that receiver was sent of late. `seal(number, frame)`: where frames are stored open.
 		"""
-		to = self._receivers.get(receiver, _Sent())
-		sent_at, frame = self._frames.get(to.places.get(nack.number, 0), (-math.inf, b""))
-		if now - sent_at > self.LIFE:
+		frame = next(
+			(
+				sent.frame
+				for sent in self._frames.values()
+				if sent.numbers.get(receiver) == nack.number and now - sent.at <= self.LIFE
+			),
+			None,
+		)
+		if frame is None:
 			return []
 		sealed = seal(nack.number, frame) if seal else frame
 		total = parts_of(len(sealed))
 		asked = [index for index in range(total) if nack.bitmap >> index & 1]
 		chunks = {index: sealed[index * CHUNK : (index + 1) * CHUNK] for index in asked}
 		size = sum(map(len, chunks.values()))
-		if size > to.allowance:
+		if size > self._receivers[receiver]:
 			return []
-		to.allowance -= size
+		self._receivers[receiver] -= size
 		head = nack.id, nack.number, total
 		return [VIDEO_HEADER.pack(*head, index) + chunk for index, chunk in chunks.items()]
 
 	def expire(self, now: float) -> None:
 		"""Let go of what is too old to be sent again."""
 		while self._frames and (
-			len(self._frames) > self.MOST or now - next(iter(self._frames.values()))[0] > self.LIFE
+			len(self._frames) > self.MOST or now - next(iter(self._frames.values())).at > self.LIFE
 		):
 			del self._frames[next(iter(self._frames))]
 
 	def forget(self, receiver: int) -> None:
+		"""Nothing that was sent to it is sent again, for it may come back with another key."""
 		self._receivers.pop(receiver, None)
+		for sent in self._frames.values():
+			sent.numbers.pop(receiver, None)
 
 
 class FrameDropper:
@@ -4098,6 +4113,7 @@ class Pacer:
 	def __init__(self, counters: Counters):
 		self._counters = counters
 		self._lanes: dict[int, _Lane] = {}
+		self._slow: set[int] = set()  # receivers with a limit
 		self._ready: list[tuple[int, int, int, _Frame]] = []  # heap by priority, turn, serial
 		self._begun: list[tuple[float, int, _Frame]] = []  # heap by when the next piece is due
 		self._serial = 0
@@ -4132,7 +4148,7 @@ class Pacer:
 
 	def passes(self, receiver: int, parts: int, now: float) -> bool:
 		"""Whether a frame of `parts` datagrams for `receiver` need not be queued: it would leave at once."""
-		return parts <= BURST_PARTS and not (self._held or self.paced(now) or self.limited(receiver))
+		return parts <= BURST_PARTS and not (self._held or now < self._paced_until or receiver in self._slow)
 
 	def paced(self, now: float) -> bool:
 		"""Whether something was lost of late that was sent to a receiver without a limit."""
@@ -4147,6 +4163,7 @@ class Pacer:
 	def limit(self, receiver: int, rate: float) -> None:
 		"""Send `receiver` at most `rate` bytes a second from now on; infinity lifts it."""
 		self._lanes.setdefault(receiver, _Lane(receiver)).rate = rate
+		(self._slow.add if rate < math.inf else self._slow.discard)(receiver)
 
 	def accepts(self, receiver: int, within: float = MAX_BACKLOG) -> bool:
 		"""Whether another frame for `receiver` would begin to leave `within` seconds."""
@@ -4154,7 +4171,7 @@ class Pacer:
 		return lane is None or lane.held < within * lane.rate
 
 	def limited(self, receiver: int) -> bool:
-		return receiver in self._lanes and self._lanes[receiver].rate < math.inf
+		return receiver in self._slow
 
 	def charge(self, receiver: int, size: int) -> None:
 		"""`size` bytes went to `receiver` by another way."""
@@ -4182,6 +4199,7 @@ class Pacer:
 
 	def forget(self, receiver: int) -> None:
 		"""Drop what is queued for a receiver that has left."""
+		self._slow.discard(receiver)
 		lane = self._lanes.pop(receiver, None)
 		if lane is None:
 			return
@@ -7801,8 +7819,9 @@ class UdpPort:
 
 	def send(self, datagram: _Octets, address: Address | None = None) -> bool:
 		"""Send a datagram, to the connected peer if `address` is None; whether the system took it."""
-		send, to = (self.socket.sendto, (address,)) if address else (self.socket.send, ())
-		return self._try(partial(send, datagram, *to))
+		if address:
+			return self._try(self.socket.sendto, datagram, address)
+		return self._try(self.socket.send, datagram)
 
 	def send_frame(self, layout: _Octets, address: Address | None = None, tail: bool = False) -> bool:
 		"""Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the buffer
@@ -7810,6 +7829,8 @@ class UdpPort:
 
 		With `tail` the last one goes by itself: where the others are lost at one stroke, it tells of them.
 		"""
+		if not tail and len(layout) <= _MOST_AT_ONCE:  # nearly all of them: nothing to cut here
+			return self._send_batch(layout, address)
 		view = memoryview(layout)
 		last = (len(view) - 1) // DATAGRAM * DATAGRAM
 		if tail and last > 0:
@@ -7873,10 +7894,10 @@ class UdpPort:
 				self.dropped = _GRO_SIZE.unpack_from(data)[0]
 		return size, segment, address
 
-	def _send_batch(self, batch: memoryview, address: Address | None) -> bool:
+	def _send_batch(self, batch: _Octets, address: Address | None) -> bool:
 		if self._gso and len(batch) > DATAGRAM:
 			try:
-				return self._try(partial(self.socket.sendmsg, (batch,), _CUT, 0, address), _NO_GSO)
+				return self._try(self.socket.sendmsg, (batch,), _CUT, 0, address, unknown=_NO_GSO)
 			except OSError as error:
 				log.info("the system cannot cut datagrams here (%s): sent one by one from now on", error)
 				self._counters.add("udp.no_gso")
@@ -7885,14 +7906,14 @@ class UdpPort:
 			self.send(batch[start : start + DATAGRAM], address) for start in range(0, len(batch), DATAGRAM)
 		)
 
-	def _try(self, send: Callable[[], int], unknown: Collection[int] = ()) -> bool:
-		"""Whether `send` works; OSError for an error in `unknown`.
+	def _try(self, send: Callable[..., int], *args: Any, unknown: Collection[int] = ()) -> bool:
+		"""Whether `send(*args)` works; OSError for an error in `unknown`.
 
 		It is tried twice, for a connected socket first reports what became of an earlier datagram.
 		"""
 		for _ in range(2):
 			try:
-				send()
+				send(*args)
 				return True
 			except OSError as error:
 				if error.errno in unknown:
@@ -10884,7 +10905,7 @@ class RelayPeer:
 		self.challenged = 0.0  # when
 		self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
 		self.droppers: dict[int, FrameDropper] = defaultdict(partial(FrameDropper, 0))
-		self.waiting: dict[int, _Waiting] = {}  # small pictures that leave together, by sender
+		self.waiting: dict[int, tuple[_Picture, int]] = {}  # small ones, fps: leave together, by sender
 		self.leave_at = math.inf
 		self.pace = TokenBucket(MAX_FPS * len(LAYERS), MAX_FPS * len(LAYERS))
 		self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
@@ -10902,19 +10923,21 @@ class RelayPeer:
 		lowest = 0 if layer == alive[0] else layer
 		return range(lowest, min((one for one in alive if one > layer), default=len(LAYERS)))
 
-	def gather(self, sender: int, picture: _Waiting, now: float) -> None:
-		"""Have a picture of `sender` wait; receivers differ in how long, or all would be busy at once."""
-		wait = TOGETHER / picture.fps * (1.0 - self.binding.id * 0.618 % 0.5)
+	def gather(self, picture: _Picture, fps: int, now: float) -> None:
+		"""Have a picture wait; receivers differ in how long, or all would be busy at once."""
+		wait = TOGETHER / fps * (1.0 - self.binding.id * 0.618 % 0.5)
 		self.leave_at = min(self.leave_at, now + wait)
-		self.waiting[sender] = picture
+		self.waiting[picture.sender] = picture, fps
 
 
-class _Waiting(NamedTuple):
-	"""A picture to forward, and its place in the cache."""
+class _Picture(NamedTuple):
+	"""A picture to forward, in how many datagrams, and its place in the cache."""
 
+	sender: int
 	layer: int
-	fps: int
-	picture: bytes
+	octets: bytes
+	total: int
+	sent: RetransmissionCache
 	place: int
 
 
@@ -11063,40 +11086,40 @@ class VideoRelay:
 		serves = peer.serves(layer, now)
 		patch = picture.startswith(PATCH)
 		needed, peer.patches[layer] = peer.patches[layer] and not patch, patch  # by the patches after it
+		what = _Picture(sender, layer, picture, parts_of(len(picture) + TAG), peer.sent, peer.sent.place)
+		crowd = len(self._peers) > FEW_LISTENERS
 		for receiver, (granted, fps) in self._routes.get(sender, {}).items():
 			other = self._peers.get(receiver)
 			if other is None or other.binding.address is None or granted not in serves:
 				continue
-			if self._pacer.limited(receiver) and (layer > granted or not self._pacer.accepts(receiver)):
+			limited = self._pacer.limited(receiver)
+			if limited and (layer > granted or not self._pacer.accepts(receiver)):
 				continue  # what fits is on its way
 			dropper = other.droppers[sender]
 			dropper.fps = fps
 			if not (dropper.take(now) or needed):
 				continue
-			what = _Waiting(layer, fps, picture, peer.sent.place)
-			waits = fps < DEFAULT_FPS or len(self._peers) > FEW_LISTENERS
-			if layer <= SMALL_LAYER and waits and not self._pacer.limited(receiver):
-				other.gather(sender, what, now)
+			if layer <= SMALL_LAYER and (crowd or fps < DEFAULT_FPS) and not limited:
+				other.gather(what, fps, now)
 				self._gathering.add(receiver)
 			else:
-				self._forward(other, sender, what, now)
+				self._forward(other, what, fps, now)
 				if other.waiting:
 					self._send_waiting(other, now)
 
 	def _send_waiting(self, peer: RelayPeer, now: float) -> None:
 		waiting, peer.waiting, peer.leave_at = peer.waiting, {}, math.inf
 		self._gathering.discard(peer.binding.id)
-		for sender, picture in waiting.items():
+		for sender, (picture, fps) in waiting.items():
 			if sender in self._peers and peer.binding.address is not None:
-				self._forward(peer, sender, picture, now)
+				self._forward(peer, picture, fps, now)
 
-	def _forward(self, peer: RelayPeer, sender: int, what: _Waiting, now: float) -> None:
-		layer, fps, picture, place = what
-		total = parts_of(len(picture) + TAG)
+	def _forward(self, peer: RelayPeer, what: _Picture, fps: int, now: float) -> None:
+		sender, layer, picture, total, sent, place = what
 		number = peer.numbers[sender] = peer.numbers.get(sender, 0) + 1
 		binding = peer.binding
 		sealed = binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
-		self._peers[sender].sent.note_sent(number, binding.id, place)
+		sent.note_sent(number, binding.id, place)
 		if self._budget.left <= 0:
 			self._budget.look(self._port.held(), now)
 		if self._budget.left > 0 and self._pacer.passes(binding.id, total, now):

@@ -74,6 +74,25 @@ def test_layout_is_every_datagram_back_to_back(size: int) -> None:
 	assert bytes(frame_datagrams(7, 99, sealed)) == expected
 
 
+@given(
+	st.lists(
+		st.tuples(
+			st.integers(1, 3),
+			st.integers(0, 2**32 - 1),
+			st.sampled_from([1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK - 1]),
+		),
+		max_size=12,
+	)
+)
+def test_what_frames_have_in_common_is_laid_out_once_and_none_shows_in_another(
+	frames: list[tuple[int, int, int]],
+) -> None:
+	layout = connectsphere.FrameLayout(4)
+	for ident, number, size in [frame for one in frames for frame in (one, one)]:
+		sealed = sealed_of(size, number)
+		assert bytes(layout.lay(ident, number, sealed)) == frame_datagrams(ident, number, sealed)
+
+
 # -- reassembly -----------------------------------------------------------------------------
 
 
@@ -565,6 +584,17 @@ def test_resends_are_a_quarter_of_the_stream_and_come_back() -> None:
 	assert sent.resend(Nack(1, 10, 0b11), 2.6, receiver=1)
 	sent.forget(1)
 	assert sent.resend(Nack(1, 10, 0b11), 2.6, receiver=1) == []
+
+
+def test_who_comes_back_is_not_sent_again_what_was_sealed_with_the_key_before() -> None:
+	"""Numbers begin anew with the key: another frame under one that was used would break it."""
+	sent = RetransmissionCache()
+	keep(sent, 1, bytes(8 * CHUNK), 1.0, 5)
+	sent.forget(5)
+	keep(sent, 2, bytes(9 * CHUNK), 1.01, 5)
+	seal = partial(Sealer(b"2" * 16).again, Kind.VIDEO, 1)
+	assert sent.resend(Nack(1, 1, 1), 1.02, seal, 5) == []
+	assert sent.resend(Nack(1, 2, 1), 1.02, seal, 5)
 
 
 def test_what_is_kept_does_not_grow_with_the_receivers_and_not_with_time() -> None:
