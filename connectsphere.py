@@ -17748,7 +17748,7 @@ def offered(language: str) -> bool:
 
 # ====
 # [27] DRAWING - palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
-# Uses: BASICS, DEVICES, TEXTS
+# Uses: BASICS, DEVICES
 
 
 Box = tuple[int, int, int, int]  # x, y, width, height
@@ -17868,9 +17868,10 @@ def shaped(text: str) -> bool:
 
 
 def initials(name: str) -> str:
-	"""One or two letters that stand for a name."""
-	words = [word for word in name.split() if word[0].isalnum()]
-	return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper() or "?"
+	"""One or two letters that stand for a name; from right to left one, as two would be joined."""
+	letters = [word[0] for word in name.split() if word[0].isalnum()]
+	joined = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in letters)
+	return "".join(letters[:1] + letters[1:][-1:] * (not joined)).upper() or "?"
 
 
 PAINTED_MAX = 16_000  # pixels: X ends a program that shows it a picture of 32,768
@@ -18281,6 +18282,17 @@ class TileLook:
 	view: tuple[float, float, float] = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle, for a screen
 
 
+class TileLine(NamedTuple):
+	"""A line on a tile, in real pixels from its left end and its middle on."""
+
+	x: int
+	y: int
+	width: int
+	text: str
+	size: float  # logical pixels
+	bold: bool
+
+
 @dataclass(frozen=True)
 class TileJob:
 	"""A tile to paint, in real pixels: its picture (BGR, any size) or None for the avatar."""
@@ -18291,6 +18303,7 @@ class TileJob:
 	look: TileLook
 	palette: Palette
 	scale: float
+	lines: Mapping[str, TileLine] = field(default_factory=dict)  # its label, badge, hand and note
 
 
 def _placed(picture: Picture, job: TileJob) -> Picture:
@@ -18333,36 +18346,25 @@ def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
 TileMarks: TypeAlias = "list[tuple[int, int, Image.Image]]"
 
 
-def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
-	look, gap, high = job.look, px(10 if job.height > px(130) else 6), px(28)
-	if not look.label or job.width < px(60):
-		return gap
-	badge = fonts().line(tr(look.badge).upper(), px(10), "#FFFFFF", job.width, bold=True)
-	badge_room = badge.width + px(14) if look.badge else 0
-	room = job.width - 2 * gap - px(42) - badge_room - (px(52) if look.hand else 0)
-	name = fonts().line(look.label, px(13), "#FFFFFF", max(px(10), room))
-	width, y = name.width + px(40) + badge_room, job.height - gap - high
-	pill = rounded(width, high, px(8), "#0D1116")
+def _pill(over: Image.Image, job: TileJob, px: Metrics, name: TileLine) -> None:
+	look, badge, high = job.look, job.lines.get("badge"), px(28)
+	x, y, last = name.x - px(30), name.y - high // 2, badge or name
+	pill = rounded(last.x + last.width + px(10) - x, high, px(8), "#0D1116")
 	pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
-	over.alpha_composite(pill, (gap, y))
+	over.alpha_composite(pill, (x, y))
 	sound = "bars #3DDC97" if look.speaking else "mic #FF6B70 #FF6B70" if look.muted else "mic #FFFFFF"
 	kind = ("share #FFFFFF" if look.fit else "star #F5B454" if look.star else sound).split()
 	icon = draw_icon(kind[0], px(16), *kind[1:])
-	over.alpha_composite(icon, (gap + px(8), y + (high - icon.height) // 2))
-	over.alpha_composite(name, (gap + px(30), y + (high - name.height) // 2))
-	if look.badge:
-		at = gap + width - badge_room - px(2)
-		over.alpha_composite(rounded(badge_room, px(18), px(4), "#356BDD"), (at - px(2), y + px(5)))
-		over.alpha_composite(badge, (at + px(5), y + (high - badge.height) // 2))
-	return gap + width + px(6)
+	over.alpha_composite(icon, (x + px(8), y + (high - icon.height) // 2))
+	if badge:
+		back = rounded(badge.width + px(12), px(18), px(4), "#356BDD")
+		over.alpha_composite(back, (badge.x - px(6), y + px(5)))
 
 
-def _hand(over: Image.Image, px: Metrics, x: int, number: int) -> None:
-	y = over.height - px(10 if over.height > px(130) else 6) - px(28)
+def _hand(over: Image.Image, px: Metrics, number: TileLine) -> None:
+	x, y = number.x - px(27), number.y - px(14)
 	over.alpha_composite(rounded(px(46), px(28), px(8), "#14181F", "#F5B454", px(2)), (x, y))
 	over.alpha_composite(draw_emoji("✋", px(18)), (x + px(6), y + px(5)))
-	written = fonts().line(str(number), px(12), "#FFFFFF", px(18), bold=True)
-	over.alpha_composite(written, (x + px(27), y + (px(28) - written.height) // 2))
 
 
 def _poor(over: Image.Image, px: Metrics, warn: str) -> None:
@@ -18399,23 +18401,27 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
 
 
 def tile_marks(job: TileJob) -> TileMarks:
-	"""Corners, ring, name, hand and network mark as small patches over a tile."""
+	"""Corners, ring, network mark and the plates of what Tk writes, as small patches over a tile."""
 	look, px = job.look, Metrics(job.scale)
 	over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
 	if job.height > px(110) and job.picture is not None and not look.fit:
 		shade = np.zeros((px(64), job.width, 4), np.uint8)
 		shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
 		over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
-	edge = _pill(over, job, px)
-	if look.hand:
-		_hand(over, px, edge, look.hand)
+	for kind, line in job.lines.items():
+		if kind == "label":
+			_pill(over, job, px, line)
+		elif kind == "hand":
+			_hand(over, px, line)
+		elif kind == "note":
+			box = rounded(line.width + px(28), px(34), px(9), "#10141A")
+			over.alpha_composite(box, (line.x - px(14), line.y - px(17)))
+	for line in job.lines.values():
+		if shaped(line.text):
+			words = fonts().line(line.text, px(line.size), "#FFFFFF", line.width, line.bold)
+			over.alpha_composite(words, (line.x, line.y - words.height // 2))
 	if look.poor:
 		_poor(over, px, job.palette.warn)
-	if look.note:
-		note = fonts().line(look.note, px(13), "#FFFFFF", job.width - px(48), bold=True)
-		box = rounded(note.width + px(28), px(34), px(9), "#10141A")
-		box.alpha_composite(note, (px(14), (box.height - note.height) // 2))
-		over.alpha_composite(box, ((job.width - box.width) // 2, (job.height - box.height) // 2))
 	_frame(over, job, px)
 	return _patches(over, px)
 
@@ -18569,6 +18575,18 @@ class Look:
 
 	def clip(self, text: str, font: tkfont.Font, room: int) -> str:
 		return clipped(text, room, font.measure)
+
+	def line(self, x: int, y: int, text: str, size: float, room: int, bold: bool = False) -> TileLine:
+		"""What stands there of `text`."""
+		measure = self.measure(text, size, bold)
+		text = clipped(plain(text), room, measure)
+		return TileLine(x, y, measure(text), text, size, bold)
+
+	def measure(self, text: str, size: float, bold: bool = False) -> Callable[[str], int]:
+		"""Measures parts of `text` as who will write it does."""
+		if shaped(text):
+			return lambda part: fonts().width(part, self.px(size), bold)
+		return self.font(size, bold).measure
 
 	def write(
 		self, canvas: tk.Canvas, x: float, y: float, text: str, font: tkfont.Font, colour: str,
@@ -19448,7 +19466,7 @@ class EmojiPicker(Painted):
 
 
 class PictureBox:
-	"""A place on a canvas for pictures that change, filled by a painter's thread.
+	"""A place on a canvas for pictures that change, filled by a painter's thread; Tk writes their words.
 
 	The painter asks `source` for (serial, picture) when there may be something new.
 	"""
@@ -19464,6 +19482,8 @@ class PictureBox:
 		self._marks: tuple[Any, TileMarks] = None, []  # and what they were drawn for
 		self._photo: ImageTk.PhotoImage | None = None
 		self._item = self.canvas.create_image(0, 0, anchor="nw", tags="tile")
+		self._lines: Mapping[str, TileLine] = {}  # those written, their items tagged:
+		self._tag = f"lines:{self._item}"
 		self.canvas.tag_lower(self._item)
 		self.look.painter.boxes.add(self)
 
@@ -19473,6 +19493,8 @@ class PictureBox:
 			blank = Image.new("RGB", box[2:], self.look.palette.tile)
 			self._photo, self.painted = ImageTk.PhotoImage(blank, master=self.canvas), (-2, None)
 			self.canvas.itemconfigure(self._item, image=self._photo)
+			self._write({})
+		self.canvas.move(self._tag, box[0] - self.box[0], box[1] - self.box[1])
 		self.box = box
 		self.canvas.coords(self._item, box[:2])
 
@@ -19480,10 +19502,44 @@ class PictureBox:
 		"""Have it painted if marks, size or, where `live`, the source's picture have changed."""
 		look, wide, tall = self.look, *self.box[2:]
 		if min(wide, tall) >= 8:
-			self._job, self._live = TileJob(None, wide, tall, looks, self.palette, look.px.scale), live
+			job, self._live = self._job, live
+			if not job or (job.look, job.width, job.height) != (looks, wide, tall):
+				lines = self._layout(looks, wide, tall)
+				self._job = TileJob(None, wide, tall, looks, self.palette, look.px.scale, lines)
 			# a whole screen takes long to get: not here, on the Tk thread
 			if (live and looks.fit) or self.painted != (self._newest()[0], self._job):
 				look.painter.want(self)
+
+	def _layout(self, looks: TileLook, wide: int, tall: int) -> dict[str, TileLine]:
+		look, px, found = self.look, self.look.px, dict[str, TileLine]()
+		x = px(10 if tall > px(130) else 6)
+		y, badge = tall - x - px(14), look.line(0, 0, tr(looks.badge).upper(), 10, wide, bold=True)
+		if looks.label and wide >= px(60):
+			beside = px(42) + (badge.width + px(14)) * bool(looks.badge) + px(52) * bool(looks.hand)
+			room = max(px(10), wide - 2 * x - beside)
+			found["label"] = name = look.line(x + px(30), y, looks.label, 13, room)
+			x = name.x + name.width + px(16)
+			if looks.badge:
+				found["badge"] = badge._replace(x=x - px(3), y=y)
+				x += badge.width + px(14)
+		if looks.hand:
+			found["hand"] = look.line(x + px(27), y, str(looks.hand), 12, px(18), bold=True)
+		if looks.note:
+			note = look.line(0, tall // 2, looks.note, 13, wide - px(48), bold=True)
+			found["note"] = note._replace(x=(wide - note.width) // 2)
+		return found
+
+	def _write(self, lines: Mapping[str, TileLine]) -> None:
+		if lines == self._lines:
+			return
+		self._lines = lines
+		self.canvas.delete(self._tag)
+		for one in lines.values():
+			if not shaped(one.text):  # else Pillow has written it
+				at, font = (self.box[0] + one.x, self.box[1] + one.y), self.look.font(one.size, one.bold)
+				self.look.write(self.canvas, *at, one.text, font, "#FFFFFF", "w", tags=(self._tag,))
+		for item in (self._tag, self._item):  # below all that is not of a tile
+			self.canvas.tag_lower(item)
 
 	def _newest(self) -> Shown:
 		serial, picture = self.source() if self._live else (-1, None)
@@ -19495,7 +19551,7 @@ class PictureBox:
 		if job is None or self.painted == (serial, job):
 			return None
 		self.painted = serial, job
-		job, same = replace(job, picture=picture), (job, picture is None, tr.language)
+		job, same = replace(job, picture=picture), (job, picture is None)
 		if self._marks[0] != same:
 			self._marks = same, tile_marks(job)
 		return paint_tile(job, self._marks[1])
@@ -19504,11 +19560,13 @@ class PictureBox:
 		"""Show what was painted, unless it was for another size."""
 		if self._photo is not None and image.size == (self._photo.width(), self._photo.height()):
 			self._photo.paste(image)
+			if job := self.painted[1]:
+				self._write(job.lines)
 
 	def remove(self) -> None:
 		"""Leave the canvas."""
 		self.look.painter.boxes.discard(self)
-		self.canvas.delete(self._item)
+		self.canvas.delete(self._item, self._tag)
 		self._photo = None
 
 
@@ -21121,8 +21179,7 @@ class ChatPanel:
 		lines = wrapped(text if whole else text[: most[1]], font, room, self.blank)
 		more = not whole and (len(lines) > most[0] or len(text) > most[1])
 		lines = lines[: most[0]] if more else lines
-		measure = partial(fonts().width, size=self.look.px(13)) if shaped(text) else font.measure
-		return lines, min(room, max(map(measure, lines))), more
+		return lines, min(room, max(map(self.look.measure(text, 13), lines))), more
 
 	def fold(self, number: int) -> None:
 		"""Show a message in full, or its beginning again."""

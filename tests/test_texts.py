@@ -259,3 +259,24 @@ def test_what_tk_shapes_itself_is_left_to_it(text: str, monkeypatch: pytest.Monk
 	for platform, drawn in (("linux", True), ("win32", False), ("darwin", False)):
 		monkeypatch.setattr("sys.platform", platform)
 		assert cs.shaped(text) is drawn and not cs.shaped("Zoë")
+
+
+def test_pillow_writes_only_what_tk_cannot_and_initials() -> None:
+	writes = {
+		node.name
+		for node in ast.walk(product().tree)
+		if isinstance(node, ast.FunctionDef)
+		and any(ast.unparse(one) == "fonts()" for one in ast.walk(node) if isinstance(one, ast.Call))
+	}
+	assert writes == {"draw_avatar", "tile_marks", "measure", "written"}
+
+
+@pytest.mark.parametrize(
+	("name", "letters"),
+	[
+		("Ana Maria de Souza", "AS"), ("Ms. (Lee)", "M"), ("ليلى أحمد", "ل"), ("דניאל כהן", "ד"),
+		("अनन्या शर्मा", "अश"), ("李小龙", "李"), ("7 b", "7B"), ("…", "?"), ("", "?"),
+	],
+)  # fmt: skip
+def test_initials_are_letters_that_nothing_has_to_shape(name: str, letters: str) -> None:
+	assert cs.initials(name) == letters

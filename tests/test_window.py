@@ -326,6 +326,38 @@ def test_a_new_picture_waits_for_no_tick(opened: Open) -> None:
 	assert {pasted[driver.view.stage.tiles[key]] for key in seen} == {3} and len(seen) < len(pasted)
 
 
+@pytest.mark.parametrize("tk_shapes", [False, True])
+def test_tk_writes_on_tiles_what_it_can_shape(
+	opened: Open, monkeypatch: pytest.MonkeyPatch, tk_shapes: bool
+) -> None:
+	"""Pillow for Windows cannot; where it writes, the words are no items of the canvas."""
+	if tk_shapes:
+		monkeypatch.setattr(cs, "shaped", lambda _: False)
+	driver = opened(language="es")
+	call = driver.meet()
+	stage, joined = driver.view.stage, {"ليلى أحمد", "דניאל כהן"}
+
+	def words(key: int) -> set[str]:
+		tag = stage.tiles[key]._tag
+		return {stage.canvas.itemcget(item, "text") for item in stage.canvas.find_withtag(tag)}
+
+	driver.until(lambda: words(1) == {"Mr Lewis", "ANFITRIÓN"} and words(2) == {"Amira Hassan", "1"}, "names")
+	driver.until(lambda: all(tile.painted[1] for tile in stage.tiles.values()), "the others")
+	driver.pump(0.1)
+	assert words(6) == {"Tú"} and words(7) | words(9) == (joined if tk_shapes else set())
+	call.change(link="reconnecting")
+	driver.until(lambda: "Reconectando…" in words(1), "a note")
+	call.change(link="live", people=call.snapshot().people[1:])
+	driver.until(lambda: 1 not in stage.tiles, "he has left")
+	driver.until(lambda: words(2) == {"Amira Hassan", "1"}, "the others are painted at their places")
+	assert not {"Mr Lewis", "ANFITRIÓN"} & set(written(stage.canvas))
+	for tile in stage.tiles.values():
+		x, y, wide, tall = tile.box
+		for item in stage.canvas.find_withtag(tile._tag):
+			left, top, right, foot = stage.canvas.bbox(item)
+			assert x < left and y < top and right < x + wide and foot < y + tall
+
+
 def test_a_shared_screen_is_asked_for_by_painters_alone(opened: Open) -> None:
 	"""One of 7680x4320 takes 50 ms to get: in those the window would do nothing else."""
 	driver = opened()

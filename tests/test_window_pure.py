@@ -128,6 +128,21 @@ def test_the_corners_of_a_tile_leave_no_seam_on_the_window(palette: cs.Palette) 
 	assert np.all(painted == window)
 
 
+@pytest.mark.parametrize("platform", ["linux", "win32", "darwin"])
+def test_pillow_writes_on_a_tile_only_what_tk_cannot_shape(
+	platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	monkeypatch.setattr("sys.platform", platform)
+
+	def marks(text: str) -> bytes:
+		lines = {"label": cs.TileLine(40, 70, 60, text, 13, bold=False)}
+		job = cs.TileJob(None, 160, 90, cs.TileLook(), cs.DARK, 1.0, lines)
+		return cs.paint_tile(job, cs.tile_marks(job)).tobytes()
+
+	assert marks("Zoë") == marks("")
+	assert (marks("שלום") == marks("")) is (platform != "linux")
+
+
 def test_the_edge_between_fill_and_outline_is_smooth() -> None:
 	"""Pillow 12 gives a transparent pixel the whole colour however little of it is pasted."""
 	box = np.asarray(cs.rounded(40, 40, 20, "#FF0000", "#0000FF", 4)).astype(int)
