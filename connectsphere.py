@@ -7948,10 +7948,18 @@ class UdpPort:
 # Uses: BASICS, DOCTOR, TRUST, LINKS
 
 
-def close_splash() -> None:
-	"""Take away the picture that stands while the one-file program for Windows unpacks itself."""
+def close_splash(patience: float = 0.0) -> None:
+	"""Take away the picture that stands while the one-file program for Windows unpacks itself.
+
+	With `patience`: until Tcl's thread there has ended, too. PyInstaller unloads Tcl when this process ends,
+	and where that thread still runs it crashes and leaves all that it unpacked on the disk.
+	"""
 	if "_PYI_SPLASH_IPC" in os.environ:  # else the module would complain, as it would the second time
 		importlib.import_module("pyi_splash").close()
+	if sys.platform == "win32" and "pyi_splash" in sys.modules:
+		until = monotonic() + patience
+		while monotonic() < until and ctypes.windll.user32.FindWindowW("TclSocket", None):
+			time.sleep(0.02)
 
 
 def start_child(
@@ -24630,6 +24638,8 @@ def main() -> int:
 		return unheard(error)
 	except KeyboardInterrupt:
 		return 130
+	finally:
+		close_splash(2.0)
 
 
 if __name__ == "__main__":

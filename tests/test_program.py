@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import ssl
 import sys
@@ -243,6 +244,35 @@ def test_the_logo_of_the_one_file_goes_before_a_role_without_a_window(
 		monkeypatch.setattr(f"connectsphere.{name}", unittest.mock.Mock())
 	monkeypatch.setattr(cs, "ROLES", {"version": lambda _: len(closed)})
 	assert cs.run(["--version"]) == len(closed) == shown
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["--no-such-option"]])
+def test_the_one_file_ends_after_the_thread_of_its_logo(
+	words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+	"""However short the way to its end: PyInstaller crashes if it unloads Tcl before, imitated here."""
+	monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path))
+	monkeypatch.setenv("_PYI_SPLASH_IPC", "1")
+	alive: list[str] = []  # the windows of Tcl's thread, seen once more after the logo is away
+
+	def close() -> None:
+		monkeypatch.delenv("_PYI_SPLASH_IPC")
+		monkeypatch.setattr("sys.platform", "win32")
+		alive.append("TclSocket")
+
+	def find(name: str, _: None) -> int:
+		return len(name) if alive and alive.pop() == name else 0
+
+	monkeypatch.setitem(sys.modules, "pyi_splash", types.SimpleNamespace(close=close))
+	user = types.SimpleNamespace(FindWindowW=find)
+	monkeypatch.setattr("ctypes.windll", types.SimpleNamespace(user32=user), raising=False)
+	monkeypatch.setattr("sys.argv", ["connectsphere", *words])
+	for name in ("set_up_logging", "prepare_streams", "gc", "sys.setswitchinterval"):
+		monkeypatch.setattr(f"connectsphere.{name}", unittest.mock.Mock())
+	monkeypatch.setattr(cs, "ROLES", {"version": lambda _: 0})
+	with contextlib.suppress(SystemExit):
+		cs.main()
+	assert not alive and "_PYI_SPLASH_IPC" not in os.environ
 
 
 def test_server_and_mixer_load_only_what_they_need(meeting: Callable[..., Headless]) -> None:
