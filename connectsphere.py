@@ -15558,6 +15558,7 @@ class Successors(Part):
 		self.serving: Json = {}  # what the child has said
 		self._lines: list[Json] = []  # that another server may not have
 		self._given = ""  # who is to have her rights, by name
+		self._named = False  # the own standby, by the last record over this link
 
 	def close(self) -> None:
 		"""End the standby. Any thread."""
@@ -15595,7 +15596,9 @@ class Successors(Part):
 		self._tell_child("record", **self._signed)
 		if self.options.host_key:
 			_save_json(self._home / LAST_RECORD, self._signed)
-			if self.shot.role == "host" and self.serving.get("fingerprint") in servers[1:]:  # she is back
+			before, own = self._named, self.serving.get("fingerprint", self._here)
+			self._named = own != self._here and own in servers[1:]
+			if self.shot.role == "host" and self._named > before:  # she is back; asked, it is signed anew
 				self.me.send("hand_over", to=self.shot.me, rights=False)
 
 	def _on_sign(self, message: Json) -> None:
@@ -15652,6 +15655,7 @@ class Successors(Part):
 	def arrived(self, message: Json, fingerprint: str) -> bool:
 		"""In at a server; whether that is another one."""
 		before, self._here, self._turn, self._alive = self._here, fingerprint, 0, 0
+		self._named = False
 		self._reached[fingerprint] = self.options.address, self.options.port
 		if told := message.get("record", self._signed):
 			self._on_record(told)

@@ -202,6 +202,32 @@ def test_the_host_signs_for_another_computer_only_whom_she_has_named(tmp_path: P
 		me.sent.clear()
 
 
+def test_the_hosts_own_standby_is_asked_for_once_a_link(tmp_path: Path) -> None:
+	"""It is signed anew whenever it is asked for: asked for by each record, it would never end."""
+	me, now = Participant(), int(time.time())
+	me.options.host_key = SECRET
+	me.state.update(role="host", me=1)
+	heirs = cs.Successors(me, tmp_path)  # type: ignore[arg-type]
+	heirs.serving = {"fingerprint": HERE}
+
+	def asked() -> int:
+		return sum(one["type"] == "hand_over" for one in me.sent)
+
+	heirs.take(signed(until=now + 60, servers=[server(HERE, "Ms Lee"), server(THERE)]))
+	heirs.arrived({"epoch": 2, "role": "host"}, THERE)
+	assert asked() == 0, "it is not ready yet"
+	for until in range(61, 70):
+		heirs.take(signed(until=now + until, servers=[server(THERE), server(HERE, "Ms Lee")]))
+	assert asked() == 1
+	heirs.arrived({"epoch": 2, "role": "host"}, THERE)
+	assert asked() == 2, "what was said over another link may be lost"
+	heirs.take(signed(until=now + 70, servers=[server(THERE)]))
+	heirs.take(signed(until=now + 71, servers=[server(THERE), server(HERE, "Ms Lee")]))
+	assert asked() == 3, "it was started again"
+	heirs.arrived({"epoch": 3, "role": "host"}, HERE)
+	assert asked() == 3, "she is there"
+
+
 def test_each_is_tried_in_the_order_of_the_record(heirs: cs.Successors) -> None:
 	heirs.take(signed(servers=[server(f"{n}{n}" * 32) for n in range(1, 5)]))
 	options = heirs.options
@@ -615,6 +641,7 @@ def test_the_lesson_outlives_its_host_and_its_first_standby_and_comes_back(
 	for each in (ben, cem, dan):
 		lines = [event["text"] for event in each.seen("chat")]
 		assert lines == ["said before", "said without her"]
+	assert not again.seen("error")
 	again.hang_up()
 	for each in (ben, cem, dan):
 		assert each.wait("ended", 20)["reason"] == "The host ended the meeting."
