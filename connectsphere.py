@@ -8240,6 +8240,7 @@ class Voice:
 		self._worker.close()
 
 
+@dataclass(eq=False)
 class ChildKeeper:
 	"""Keeps a child in a hidden role running, and starts a new one when it dies.
 
@@ -8252,36 +8253,27 @@ class ChildKeeper:
 	MOST_DEATHS = 5
 	MOST_UNANSWERED = (30, 4)  # signs of life, before and after its first word
 
-	def __init__(
-		self,
-		name: str,
-		arguments: Sequence[str],
-		first: Json,
-		on_message: Say,
-		shared: Callable[[], Socket] | None = None,
-		*,
-		ending: str = "",
-		outlives: bool = False,
-		gave_up: Act = lambda: None,
-	):
-		self._name = name
-		self._first = first
-		self._shared = shared
-		self._on_message = on_message
-		self._ending = ending
-		self._gave_up = gave_up
-		self._start = partial(start_child, arguments, outlives=outlives)
+	name: str
+	arguments: Sequence[str]
+	first: Json
+	on_message: Say
+	shared: Callable[[], Socket | None] = lambda: None
+	ending: str = ""
+	outlives: bool = False
+	gave_up: Act = lambda: None
+
+	def __post_init__(self) -> None:
 		self._process: subprocess.Popen[str] | None = None
 		self._orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # of the child that is there
 		self._spoke = False
 		self._unanswered = 0
-		self._worker = Worker(f"reader-{name}", self._run, lambda: self._orders.put(None))
+		self._worker = Worker(f"reader-{self.name}", self._run, lambda: self._orders.put(None))
 
 	def start(self) -> None:
 		self._worker.start()
 
-	def tell(self, message: Json) -> None:
-		self._orders.put(json.dumps(message))
+	def tell(self, do: str, **more: Any) -> None:
+		self._orders.put(json.dumps({"do": do, **more}))
 
 	def look(self) -> None:
 		"""Once a second: ask the child for a sign of life, and kill one that gives none.
@@ -8291,9 +8283,9 @@ class ChildKeeper:
 		self._unanswered += 1
 		process = self._process
 		if process and self._unanswered > self.MOST_UNANSWERED[self._spoke]:
-			log.error("the %s hangs and is killed", self._name)
+			log.error("the %s hangs and is killed", self.name)
 			process.kill()
-		self.tell({"do": "beat"})
+		self.tell("beat")
 
 	def stop(self) -> None:
 		self._worker.stop()
@@ -8303,7 +8295,7 @@ class ChildKeeper:
 		self._worker.close(deadline)
 		process = self._process
 		if process and process.poll() is None:
-			log.warning("the %s did not end within %.1f s and is killed", self._name, deadline)
+			log.warning("the %s did not end within %.1f s and is killed", self.name, deadline)
 			process.kill()
 			self._worker.close(deadline)
 
@@ -8311,25 +8303,25 @@ class ChildKeeper:
 		deaths = 0
 		while not worker.stopping.is_set():
 			started, status = monotonic(), self._live(worker)
-			if status == 0 and self._ending:
+			if status == 0 and self.ending:
 				return
 			steady = self._spoke and monotonic() - started > self.STEADY_SECONDS
 			deaths = 0 if steady else deaths + 1
 			if worker.stopping.is_set():
 				return
-			log.error("the %s ended with status %s", self._name, status)
+			log.error("the %s ended with status %s", self.name, status)
 			if deaths >= self.MOST_DEATHS:
-				self._gave_up()
+				self.gave_up()
 				return
 			worker.stopping.wait(0.0 if steady else 0.5)
 
 	def _live(self, worker: Worker) -> object:
-		shared = self._shared() if self._shared else None
+		shared = self.shared()
 		try:
-			process = self._start(shared)
+			process = start_child(self.arguments, shared, outlives=self.outlives)
 		except OSError as error:  # memory or processes have run out
 			return error
-		first = self._first
+		first = self.first
 		with suppress(OSError):  # Windows: it died at once
 			first = {**first, **(share_socket(shared, process.pid) if shared else {})}
 		orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -8337,7 +8329,7 @@ class ChildKeeper:
 		self._process, self._orders, self._spoke, self._unanswered = process, orders, False, 0
 		if worker.stopping.is_set():
 			orders.put(None)
-		Worker(f"writer-{self._name}", lambda _: self._write(process, orders)).start()
+		Worker(f"writer-{self.name}", lambda _: self._write(process, orders)).start()
 		for line in cast(IO[str], process.stdout):
 			self._hear(line)
 		orders.put(None)
@@ -8349,19 +8341,19 @@ class ChildKeeper:
 			while (line := orders.get()) is not None:
 				stdin.write(line + "\n")
 				stdin.flush()
-			stdin.write(self._ending)
+			stdin.write(self.ending)
 
 	def _hear(self, line: str) -> None:
 		self._spoke, self._unanswered = True, 0
 		try:
 			message = json.loads(line)
 		except ValueError:  # it was killed within a line
-			log.warning("the %s said a line that is no message", self._name)
+			log.warning("the %s said a line that is no message", self.name)
 			return
 		try:
-			self._on_message(message)
+			self.on_message(message)
 		except Exception:
-			log.exception("what the %s said was not taken", self._name)
+			log.exception("what the %s said was not taken", self.name)
 
 
 class OneWindow:
@@ -11450,6 +11442,7 @@ class ScreenPeer:
 	sizes: TokenBucket = field(default_factory=lambda: TokenBucket(60, 30))  # a dragged edge: 20/s
 
 
+@dataclass(eq=False)
 class ScreenShareManager:
 	"""The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
@@ -11461,19 +11454,13 @@ class ScreenShareManager:
 	VIEWER_LIMIT = 64
 	MOST_UNSAID = 16  # unacknowledged changes that are a flood; an honest presenter has 2
 
-	def __init__(
-		self,
-		loop: Loop,
-		context: TlsContext,
-		half_open: HalfOpen,
-		claim: Callable[[str, str], int],
-		released: Callable[[int], None],
-	):
-		self.loop = loop
-		self._context = context
-		self._half_open = half_open
-		self._claim = claim
-		self._released = released
+	loop: Loop
+	_context: TlsContext
+	_half_open: HalfOpen
+	_claim: Callable[[str, str], int]
+	_released: Callable[[int], None]
+
+	def __post_init__(self) -> None:
 		self._table = TileTable()
 		self._presenter: ScreenPeer | None = None
 		self._viewers: set[ScreenPeer] = set()
@@ -11647,6 +11634,7 @@ class FileConnection:
 	yields: bool = False
 
 
+@dataclass(eq=False)
 class FileStore:
 	"""The files on offer, in a private folder that is gone after the meeting.
 
@@ -11658,21 +11646,14 @@ class FileStore:
 	MOST_A_PERSON = 8
 	HEARTBEAT = 60.0
 
-	def __init__(
-		self,
-		room: Room,
-		loop: Loop,
-		half_open: HalfOpen,
-		apply: Callable[[Effects], None],
-		context: TlsContext,
-		home: Path,
-	):
-		self._room = room
-		self._loop = loop
-		self._half_open = half_open
-		self._apply = apply
-		self._context = context
-		self._home = home
+	_room: Room
+	_loop: Loop
+	_half_open: HalfOpen
+	_apply: Callable[[Effects], None]
+	_context: TlsContext
+	_home: Path
+
+	def __post_init__(self) -> None:
 		self._folder: Path | None = None  # none: no disk takes any file
 		self._beat = -math.inf
 		self._lock = threading.Lock()
@@ -11695,13 +11676,13 @@ class FileStore:
 			with suppress(OSError):
 				os.utime(self._folder)
 
-	def close(self, deadline: float = 2.0) -> None:
+	def close(self) -> None:
 		"""Cut every connection and delete everything; may be called twice. Any thread but theirs."""
 		self._cut(lambda connection: True)
 		with self._lock:
 			workers = [connection.worker for connection in self._connections]
 		for worker in filter(None, workers):
-			worker.close(deadline)
+			worker.close(1.0)
 		if self._folder:
 			shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -12461,7 +12442,7 @@ class ServerMedia:
 	def __init__(self, server: ConferenceServer):
 		self._server, self._room, self._loop = server, server.room, server.loop
 		self._port: UdpPort | None = None
-		self._mixer = ChildKeeper(
+		self.mixer = ChildKeeper(
 			"mixer", ["--mixer"], {}, self._on_mixer, lambda: cast(UdpPort, self._port).socket,
 			gave_up=server.fail,
 		)  # fmt: skip
@@ -12475,14 +12456,14 @@ class ServerMedia:
 
 	def start(self) -> None:
 		"""Start the thread and the process. Any thread."""
-		self._mixer.start()
+		self.mixer.start()
 		cast(VideoRelay, self.relay).loop.start()
 		self._loop.every(0.5, self._weigh)
-		self._loop.every(1.0, self._mixer.look)
+		self._loop.every(1.0, self.mixer.look)
 
 	def close(self, deadline: float) -> None:
 		"""End both, and free the ports; may be called twice. Any thread."""
-		self._mixer.close(deadline)
+		self.mixer.close(deadline)
 		if self.relay:
 			self.relay.loop.close(1.0)
 		if self._port:
@@ -12492,9 +12473,6 @@ class ServerMedia:
 	def _to_relay(self, call: Callable[[VideoRelay], None]) -> None:
 		if relay := self.relay:
 			relay.loop.post(lambda: call(relay))
-
-	def tell_mixer(self, do: str, **more: Any) -> None:
-		self._mixer.tell({"do": do, **more})
 
 	def add(self, ident: int) -> Json:
 		"""Take in a member; its keys."""
@@ -12506,20 +12484,20 @@ class ServerMedia:
 	def _add_sound(self, ident: int) -> Json:
 		keys = {"up": secrets.token_hex(16), "down": secrets.token_hex(16)}
 		pairs = "sound_pairs" in self._room.members[ident].features
-		self.tell_mixer("add", id=ident, pairs=pairs, **keys)
+		self.mixer.tell("add", id=ident, pairs=pairs, **keys)
 		return keys
 
 	def remove(self, ident: int) -> None:
 		"""A member is gone."""
-		self.tell_mixer("remove", id=ident)
+		self.mixer.tell("remove", id=ident)
 		self._to_relay(lambda relay: relay.remove(ident))
 
 	def bring_all(self) -> None:
 		"""There is a new mixer: it needs everyone, under new keys."""
 		for member in list(self._room.members.values()):
 			self._server.apply([member.told("audio_keys", **self._add_sound(member.id))])
-			self.tell_mixer("mute", id=member.id, on=not member.mic)
-		self._mixer.tell(self._room.classroom.grouped)
+			self.mixer.tell("mute", id=member.id, on=not member.mic)
+		self.mixer.tell(**self._room.classroom.grouped)
 
 	def _on_mixer(self, report: Json) -> None:
 		match report["event"]:
@@ -12550,7 +12528,7 @@ class ServerMedia:
 		"""Do what the room has decided."""
 		match effect:
 			case ToMixer():
-				self._mixer.tell(effect.order)
+				self.mixer.tell(**effect.order)
 			case Reroute():
 				routes = self._room.streams.allocator.routes(effect.sender)
 				self._to_relay(lambda relay: relay.route(effect.sender, routes))
@@ -12558,6 +12536,7 @@ class ServerMedia:
 				self._to_relay(lambda relay: relay.limit(effect))
 
 
+@dataclass(eq=False)
 class Keeper:
 	"""Brings a room over the death of its server, by a journal on a thread of its own.
 
@@ -12570,11 +12549,12 @@ class Keeper:
 	MOST = 8  # records that wait for it
 	ALIVE_SECONDS = 20.0  # at least so often it says that it is
 
-	def __init__(self, room: Room, journal: Journal, loop: Loop):
-		self._room = room
-		self._journal = journal
-		self._loop = loop
-		self._disk = Loop("journal", loop.counters)
+	_room: Room
+	_journal: Journal
+	_loop: Loop
+
+	def __post_init__(self) -> None:
+		self._disk = Loop("journal", self._loop.counters)
 		self._written = threading.Event()  # what was kept last
 		self._places = threading.Semaphore(self.MOST)
 		self._missed = False  # something while there was none
@@ -12646,7 +12626,7 @@ class ConferenceServer:
 		self._alone: bool | None = None  # as kept there
 		self._orphan: Orphan | None = None
 		self.over = threading.Event()
-		self.why = "over"  # a code of REFUSALS
+		self.why = "over"  # a code of REFUSALS; no_mixer where it cannot go on
 		self._context = server_context(identity)
 
 		self.sessions: dict[int, ControlSession] = {}
@@ -12664,7 +12644,6 @@ class ConferenceServer:
 		here = self._context, identity.path.parent
 		self._files = FileStore(self.room, self.loop, self.half_open, self.apply, *here)
 		self.media = ServerMedia(self)
-		self.failure = ""  # the code of why it cannot go on
 		self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
 		self._acceptor = Acceptor(self.counters)
 		self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
@@ -12709,12 +12688,12 @@ class ConferenceServer:
 			self.apply(self.room.leave(session.id, "lost", monotonic()))
 			self._forget(session.id)
 
-	def close(self, code: str = "over", deadline: float = 5.0) -> None:
+	def close(self, deadline: float = 5.0) -> None:
 		"""Tell everyone why, then end everything within `deadline`; may be called twice."""
 		self._responder.close(0.5)
-		self.loop.post(lambda: self._say_goodbye(code))
+		self.loop.post(self._say_goodbye)
 		self._acceptor.close(1.0)
-		self._files.close(1.0)
+		self._files.close()
 		self.loop.close(deadline / 2)
 		self.media.close(deadline / 2)
 		if self._keeper:
@@ -12730,7 +12709,7 @@ class ConferenceServer:
 			return
 		log.warning("the host's program is gone; the meeting goes on")
 		let_go_of_output(1, 2)
-		self.media.tell_mixer("alone")
+		self.media.mixer.tell("alone")
 		self._orphan = Orphan(self.options.orphan_seconds, monotonic())
 
 	def _note_running(self) -> None:
@@ -12741,12 +12720,12 @@ class ConferenceServer:
 		if self._running.keep({**self.place(), **facts, "alone": alone}):
 			self._alone = alone
 
-	def _say_goodbye(self, code: str) -> None:
+	def _say_goodbye(self) -> None:
 		for session in [*self.sessions.values()]:
 			if self.options.standby and not self.over.is_set():  # the meeting goes on at the next one
 				session.link.discard("over")
 			else:
-				session.end("ended", type="ended", code=code)
+				session.end("ended", type="ended", code=self.why)
 
 	def place(self) -> Json:
 		"""Where the meeting is, as the event `serving` says it."""
@@ -12951,7 +12930,7 @@ class ConferenceServer:
 
 	def fail(self) -> None:
 		"""Sound cannot be mixed: end."""
-		self.failure = self.why = "no_mixer"
+		self.why = "no_mixer"
 		self.over.set()
 
 
@@ -12964,15 +12943,10 @@ def free_base(host: str, base: int) -> int:
 	return base
 
 
-def serve(
-	server: ConferenceServer,
-	stop: threading.Event,
-	say: Say,
-	tell: Say = lambda message: None,
-) -> str:
-	"""Run `server` until `stop` or its end; says `serving` once all ports listen. Returns a failure's code.
+def serve(server: ConferenceServer, stop: threading.Event, say: Say) -> None:
+	"""Run `server` until `stop` or its end; says `serving` once all ports listen.
 
-	`tell` is for a parent alone: {event "tried", addresses} of who did not come in, when that changes.
+	A parent alone is told {event "tried", addresses} of who did not come in, when that changes.
 	"""
 	server.start()
 	told: Sequence[str] = ()
@@ -12981,10 +12955,9 @@ def serve(
 		while not stop.is_set() and not server.over.wait(0.2):
 			if told != server.tried:
 				told = server.tried
-				tell({"event": "tried", "addresses": told})
+				server.tell_parent({"event": "tried", "addresses": told})
 	finally:
-		server.close(server.why)
-	return server.failure
+		server.close()
 
 
 # ====
@@ -13716,20 +13689,16 @@ class MicrophoneSender(DeviceThread):
 			self._send(self._seq, b"")
 
 
+@dataclass(eq=False)
 class MediaManager:
 	"""A participant's media: both UDP planes, the devices, decoding and playing."""
 
-	def __init__(
-		self,
-		options: ClientOptions,
-		counters: Counters,
-		on_device: OnDevice,
-		on_speaking: Callable[[int], None],
-	):
-		self._options = options
-		self._counters = counters
-		self._on_device = on_device
-		self._on_speaking = on_speaking
+	_options: ClientOptions
+	_counters: Counters
+	_on_device: OnDevice
+	_on_speaking: Callable[[int], None]
+
+	def __post_init__(self) -> None:
 		self._started = monotonic()
 		self._camera: CameraSender | None = None
 		self._microphone: MicrophoneSender | None = None
@@ -15735,7 +15704,7 @@ class Successors(Part):
 
 	def _tell_child(self, do: str, **more: Any) -> None:
 		if self._child:
-			self._child.tell({"do": do, **more})
+			self._child.tell(do, **more)
 
 	def _on_serve(self, message: Json) -> None:
 		self._tell_child("serve", epoch=message["epoch"])
@@ -24366,13 +24335,14 @@ def role_mixer(options: Namespace) -> int:
 
 def role_serve(options: Namespace) -> int:
 	"""The server alone."""
-	home = home_directory()
 	stop = threading.Event()
 	on_stop_signals(stop.set)
 	chosen = server_options(options)
 	chosen.host_key = HostRight(make_host_key(chosen.host_key_file)).public
-	if failure := serve(ConferenceServer(chosen, load_identity(home)), stop, say):
-		raise Refused(failure)
+	server = ConferenceServer(chosen, load_identity(home_directory()))
+	serve(server, stop, say)
+	if server.why == "no_mixer":
+		raise Refused(server.why)
 	return 0
 
 
@@ -24400,7 +24370,7 @@ def role_serve_child(options: Namespace) -> int:
 		server = ConferenceServer(chosen, load_identity(home_directory()))
 		server.tell_parent = tell
 		Worker("parent", hear_parent).start()
-		serve(server, stop, tell, tell)
+		serve(server, stop, tell)
 		return 0  # whoever was in it has heard why
 	except (Refused, ImportError) as error:
 		refused = error.told if isinstance(error, Refused) else {"code": "no_meeting", "words": str(error)}

@@ -676,7 +676,7 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
 
 class TestChildKeeper:
 	def test_talk(self, keeper: Keeper) -> None:
-		keeper.keeper.tell({"do": "this"})
+		keeper.keeper.tell("this")
 		assert keeper.next() == {"event": "echo", "do": "this"}
 
 	@pytest.mark.parametrize("status", [3, 0])
@@ -684,9 +684,9 @@ class TestChildKeeper:
 		self, keeper: Keeper, status: int, caplog: pytest.LogCaptureFixture
 	) -> None:
 		"""Some who end processes leave status 0, on Windows."""
-		keeper.keeper.tell({"do": "die", "status": status})
+		keeper.keeper.tell("die", status=status)
 		assert keeper.next() == {"event": "ready", "first": {"hello": 1}}
-		keeper.keeper.tell({"do": "this"})
+		keeper.keeper.tell("this")
 		assert keeper.next()["do"] == "this"
 		assert f"ended with status {status}" in caplog.text
 
@@ -710,14 +710,14 @@ class TestChildKeeper:
 
 		monkeypatch.setattr(where, name, fail)
 		with socket.socket() as shared:
-			keeper.keeper._shared = lambda: shared
-			keeper.keeper.tell({"do": "die"})
+			keeper.keeper.shared = lambda: shared
+			keeper.keeper.tell("die")
 			assert keeper.next()["event"] == "ready"
 		assert caplog.text.count("ended with status") == 3
 
 	def test_one_that_may_end_by_itself(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 		with contextlib.closing(Keeper(tmp_path / "a.child.py", monkeypatch, ending="end")) as one:
-			one.keeper.tell({"do": "die", "status": 0})
+			one.keeper.tell("die", status=0)
 			wait_until(lambda: not one.keeper._worker._thread.is_alive())
 			assert one.said.empty()
 
@@ -725,8 +725,8 @@ class TestChildKeeper:
 	def test_senseless_words_end_nothing(
 		self, keeper: Keeper, what: str, caplog: pytest.LogCaptureFixture
 	) -> None:
-		keeper.keeper.tell({"do": what})
-		keeper.keeper.tell({"do": "this"})
+		keeper.keeper.tell(what)
+		keeper.keeper.tell("this")
 		said = keeper.next()
 		assert "this" in (said["do"], keeper.next()["do"] if said["do"] != "this" else "")
 		words = {"garble": "said a line that is no message", "stumble": "was not taken"}
@@ -736,35 +736,35 @@ class TestChildKeeper:
 		caplog.set_level(logging.WARNING)
 		keeper.keeper.close()
 		keeper.keeper.close()
-		keeper.keeper.tell({"do": "late"})
+		keeper.keeper.tell("late")
 		assert not caplog.records, "it ended by itself, at once"
 
 	def test_one_that_hangs_is_killed(self, keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
-		keeper.keeper.tell({"do": "hang"})
+		keeper.keeper.tell("hang")
 		keeper.keeper.close(0.3)
 		assert "is killed" in caplog.text
 
 	def test_telling_one_that_does_not_listen_never_waits(self, keeper: Keeper) -> None:
-		keeper.keeper.tell({"do": "hang"})
+		keeper.keeper.tell("hang")
 		start = time.monotonic()
 		for _ in range(1_000):
-			keeper.keeper.tell({"do": "x" * 1000})
+			keeper.keeper.tell("x" * 1000)
 		assert time.monotonic() - start < 1.0, "over what a pipe holds"
 		keeper.keeper.close(0.3)
 
 	@pytest.mark.parametrize("how", ["hang", "sulk"])
 	def test_one_that_gives_no_sign_of_life_is_replaced(self, keeper: Keeper, how: str) -> None:
 		"""How long the questions took does not matter: a computer may have slept."""
-		keeper.keeper.tell({"do": how})
+		keeper.keeper.tell(how)
 		if how == "hang":  # and what it was told is more than the pipe holds
-			keeper.keeper.tell({"do": "x" * 1_000_000})
+			keeper.keeper.tell("x" * 1_000_000)
 		while not keeper.said.empty():
 			keeper.next()
 		for _ in range(5):
 			keeper.keeper.look()
 		while keeper.next() != {"event": "ready", "first": {"hello": 1}}:
 			pass
-		keeper.keeper.tell({"do": "this"})
+		keeper.keeper.tell("this")
 		assert keeper.next()["do"] == "this"
 
 	def test_one_that_answers_is_left_alone(self, keeper: Keeper) -> None:
@@ -774,7 +774,7 @@ class TestChildKeeper:
 
 	def test_five_deaths_in_a_row_are_the_end(self, keeper: Keeper) -> None:
 		for death in range(5):
-			keeper.keeper.tell({"do": "die"})
+			keeper.keeper.tell("die")
 			if death < 4:
 				assert keeper.next()["event"] == "ready"
 		assert keeper.gave_up.wait(PATIENCE)
