@@ -4289,7 +4289,6 @@ MOST_NAMES = 2_000  # of those who have gone, half are forgotten then
 # words of the interface and of commands: nobody is called so
 RESERVED_NAMES = "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 FOREVER = 3e10
-LASTING = ("hand",)  # fields of a Person that outlast a break or crash; all others begin anew
 MOST_FILES_A_PERSON = 200
 WELCOMING = ("meeting", "title", "host", "epoch", "served_by")
 # The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
@@ -4383,7 +4382,6 @@ Moment = Annotated[float, _number(-FOREVER, FOREVER)]
 _ADDRESS = _text(64)
 _PEOPLE = _listing(_ID, 1 << 16)
 _HEIRS = _mapping(_TOKEN, _TOKEN, 8)
-_LASTING = _record({f"{name}?": Person.shape()[name] for name in (*LASTING, "camera")})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -4461,7 +4459,8 @@ class Claim(Record):
 	went: Moment = 0.0
 	stayed: Time = 0.0  # seconds before `since`
 	lost: Count = 0  # links
-	lasting: Annotated[Json, _LASTING] = field(default_factory=dict)
+	hand: Time = 0.0  # as in Person, to begin with after a break or crash
+	camera: Flag = False  # likewise after a crash
 	heirs: Annotated[dict[str, str], _HEIRS] = field(default_factory=dict)  # hash of its token at a standby
 	last: Id = 0  # its id at the server before, which it keeps
 	before: Annotated[list[str], _listing(_NAME, 8)] = field(default_factory=list)  # its earlier names
@@ -4576,7 +4575,7 @@ class NameRegister:
 		claim.until = round(now + RESUME_SECONDS, 3) if stays else now
 		claim.stayed, claim.went = claim.stayed + now - claim.since, now
 		claim.since, claim.lost = 0.0, claim.lost + (reason == "lost")
-		claim.lasting = {name: getattr(member, name) for name in LASTING if stays}
+		claim.hand, claim.camera = member.hand * stays, False
 
 	def awaited(self, now: float) -> set[int]:
 		return {claim.person for claim in self.people.values() if now < claim.until}
@@ -4616,7 +4615,7 @@ class FileShelf:
 		self.limits = Limits()
 		self.offers: dict[str, Offer] = {}
 
-	def check_room(self, person: int, size: int, *, leads: bool = False) -> None:
+	def check_room(self, person: int, size: int, *, leads: bool) -> None:
 		"""Refused `too_large` where `person` has no room; who `leads` has. What never came takes none."""
 		own = [offer.size for offer in self.offers.values() if offer.person == person]
 		whole = [offer.size for offer in self.offers.values() if offer.whole]
@@ -5254,8 +5253,8 @@ class Room:
 		claim.address, person = address, claim.person
 		role = "co-host" if claim.cohost and role == "member" else role
 		member = Member(
-			ident, claim.name, role, proof=proof, address=address, person=person, features=list(features),
-			**claim.lasting,
+			ident, claim.name, role, hand=claim.hand, camera=claim.camera, proof=proof, address=address,
+			person=person, features=list(features),
 		)  # fmt: skip
 		self.names.take(claim, token, fresh)
 		member = replace(member, camera=member.camera and self.classroom.may(member, "camera"))
@@ -5336,7 +5335,7 @@ class Room:
 		for ident, member in list(self.members.items()):
 			claim = self.names.people[member.person]
 			self.leave(ident, "lost", now)
-			claim.last, claim.lasting["camera"] = ident, member.camera
+			claim.last, claim.camera = ident, member.camera
 		self.counter, self.newest_id = self.counter + NUMBER_GAP, self.newest_id + NUMBER_GAP
 
 	def copy(self, heir: str, now: float, clock: float, part: str, key: int | str) -> Json:
@@ -6875,8 +6874,9 @@ class Worker:
 		self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
 
 	def start(self) -> Worker:
-		"""Start the thread."""
-		self._thread.start()
+		"""Start the thread, if it is not."""
+		if not self.started:
+			self._thread.start()
 		return self
 
 	@property
@@ -8202,8 +8202,7 @@ class Voice:
 	def say(self, words: str, language: str) -> None:
 		"""Say `words`, which are of `language` ("en"). Does not wait."""
 		self._lines.put((words, language))
-		if not self._worker.started:
-			self._worker.start()
+		self._worker.start()
 
 	def _run(self, worker: Worker) -> None:
 		while not worker.stopping.is_set():
@@ -8654,11 +8653,9 @@ class DiscoveryResponder(DiscoveryLoop):
 	sends. A port that cannot be had is tried again.
 	"""
 
-	def __init__(
-		self, describe: Callable[[], Json], bind: str | None = None, counters: Counters | None = None
-	):
+	def __init__(self, describe: Callable[[], Json], bind: str | None, counters: Counters):
 		self._bind = own_address(bind)
-		super().__init__("discovery-responder", counters or Counters(), self._on_turn)
+		super().__init__("discovery-responder", counters, self._on_turn)
 		self._describe = describe
 		self._limit = AnswerLimit()
 		self._ear: Socket | None = None
@@ -9103,6 +9100,8 @@ def load_codecs() -> None:
 			mend = Words("on Windows N, install the Media Feature Pack")
 		raise DeviceError(UNLOADED, what=f"OpenCV ({fault})", mend=mend) from fault
 	cv2.setNumThreads(1)  # pictures are small, and its own threads spin while they wait for work
+	# else missing cameras are told on standard error
+	cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 	log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
 
@@ -9271,8 +9270,7 @@ MOVED = "moved"  # opened anew
 def _open_capture(index: int, fps: float) -> Any:
 	# macOS asks by itself
 	os.environ.setdefault("OPENCV_AVFOUNDATION_SKIP_AUTH", "1")
-	# it tells about missing cameras on standard error
-	cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+	load_codecs()
 	# DirectShow opens at once, Media Foundation takes seconds
 	backends = (cv2.CAP_DSHOW, cv2.CAP_MSMF) if sys.platform == "win32" else (cv2.CAP_ANY,)
 	for backend in backends:
@@ -9974,7 +9972,7 @@ class _XDesktop(_WindowSystem):
 			windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
 		else:  # no window manager
 			focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
-			windows = [focus, *reversed(self._children(self._root))]
+			windows = [focus, *reversed(self._top())]
 		ours = self._ours(tuple(windows))
 		for window in dict.fromkeys(windows):
 			if window not in ours and self._suits(window):
@@ -10060,7 +10058,7 @@ class _XDesktop(_WindowSystem):
 		return self._word(root, 0), self._word(head, 16)
 
 	def _stack(self) -> tuple[tuple[int, ...], tuple[int, ...], set[int]]:
-		managed, top = self._words(self._root, "_NET_CLIENT_LIST_STACKING"), self._children(self._root)
+		managed, top = self._words(self._root, "_NET_CLIENT_LIST_STACKING"), self._top()
 		return managed, top, self._ours(managed + top)  # at the top: menus, and without a manager all
 
 	def _ours(self, windows: tuple[int, ...]) -> set[int]:
@@ -10096,8 +10094,8 @@ class _XDesktop(_WindowSystem):
 			window = parent
 		return window
 
-	def _children(self, window: int) -> tuple[int, ...]:
-		tree = self._ask("query_tree", window)
+	def _top(self) -> tuple[int, ...]:
+		tree = self._ask("query_tree", self._root)
 		return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
 
 	def _words(self, window: int, name: str) -> tuple[int, ...]:
@@ -10543,7 +10541,7 @@ class _VideoFile:
 		self._at = said if said > self._at else next_at
 
 	def _open(self) -> Any:
-		cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+		load_codecs()
 		capture = cv2.VideoCapture(self._path)
 		if not capture.isOpened():
 			raise DeviceError(UNPLAYABLE, key=self._path)
@@ -13416,8 +13414,7 @@ class DeviceThread(ABC):
 			self.on = on
 			self._turns += 1
 			self._news.notify_all()
-		if not self._worker.started:
-			self._worker.start()
+		self._worker.start()
 
 	def renew(self) -> None:
 		"""Another device was chosen: use that one, if one is on."""
@@ -14055,8 +14052,7 @@ class ScreenViewer:
 			raise PeerFault("screen_flood")
 		self._put += size + self.EACH
 		self._rates.note(size)
-		if not self._worker.started:
-			self._worker.start()
+		self._worker.start()
 		self._jobs.put((link, message))
 
 	def clear(self) -> None:
@@ -15826,7 +15822,7 @@ class Commands(Part):
 		if command["yes"]:
 			self._do_share({"source": command.get("source", "screen:0"), "on": True})
 
-	def count_down(self, left: float, ref: Any = None) -> None:
+	def count_down(self, left: float, ref: Any) -> None:
 		"""Say what is left of the timer: now, every 10 s, and at its end."""
 		ends = monotonic() + left if left else 0.0
 		self.state.update(timer=ends)
@@ -16374,14 +16370,14 @@ class HostedMeeting:
 			outlives=options["orphan_seconds"] > 0,
 		)  # fmt: skip
 
-	def start(self, deadline: float = 15.0) -> Json:
+	def start(self) -> Json:
 		"""Start it; returns its `serving` event. Refused when it could not serve."""
 		if self._running:
 			keys = ("address", "port", "title", "fingerprint")
 			return {"event": "serving", "time": time.time(), **{key: self._running[key] for key in keys}}
 		self._child.start()
 		try:
-			told = self._news.get(timeout=deadline)
+			told = self._news.get(timeout=15.0)
 		except queue.Empty:
 			raise Refused("no_meeting", "The meeting's server did not start.") from None
 		if told["event"] != "serving":
@@ -16460,7 +16456,7 @@ def run_headless(controller: MeetingController, say: Say, *, meeting: str = "", 
 			except OSError:  # nobody reads any more: `| head -1`
 				let_go_of_output(1)
 				controller.do({"do": ending})
-			if event["event"] in ("joined", "waiting") and not worker.started:
+			if event["event"] in ("joined", "waiting"):
 				worker.start()
 	controller.close()
 	return controller.status or 0
@@ -16646,8 +16642,8 @@ class AppGiver:
 		if self._server is not None:
 			self._server.cut()
 
-	def close(self, deadline: float = 3.0) -> None:
-		self._worker.close(deadline)
+	def close(self) -> None:
+		self._worker.close()
 
 
 # ====

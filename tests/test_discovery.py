@@ -549,7 +549,7 @@ class TestOnLoopback:
 		for started in (True, False):
 			for each in (
 				cs.MeetingFinder(HOME),
-				cs.DiscoveryResponder(meeting("x"), HOME),
+				cs.DiscoveryResponder(meeting("x"), HOME, cs.Counters()),
 			):
 				if started:
 					each.start()

@@ -20,7 +20,7 @@ HOST = """
 import json, socket, sys
 import connectsphere as cs
 for fields, bind in json.loads(sys.argv[1]):
-    cs.DiscoveryResponder(lambda fields=fields: fields, bind).start()
+    cs.DiscoveryResponder(lambda fields=fields: fields, bind, cs.Counters()).start()
 listener = socket.create_server((bind or "", 9000))
 print("up")
 sys.stdin.read()

@@ -254,7 +254,7 @@ import connectsphere as cs
 version = int(sys.argv[1])
 ad = {"meeting": "ab" * 16, "title": "Maths", "host": "Ana", "port": 9000, "people": 1, "pin": False,
       "locked": False, "fingerprint": "a" * 64, "version": version}
-cs.DiscoveryResponder(lambda: ad).start()
+cs.DiscoveryResponder(lambda: ad, None, cs.Counters()).start()
 listener = socket.create_server(("", 9000))
 print("up", flush=True)
 sys.stdin.read()

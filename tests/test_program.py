@@ -214,7 +214,7 @@ def test_who_announces_anothers_meeting_keeps_nobody_out_for_long(
 	teacher.process.kill()
 	until(lambda: not heard_of(program, "Physics"))
 	with contextlib.closing(Trap(tmp_path)) as trap:
-		liar = cs.DiscoveryResponder(lambda: told | {"port": trap.port, "nonce": ""}, HERE)
+		liar = cs.DiscoveryResponder(lambda: told | {"port": trap.port, "nonce": ""}, HERE, cs.Counters())
 		liar.start()
 		with contextlib.closing(liar):
 			assert found(program, "Physics").port == trap.port
