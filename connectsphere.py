@@ -13697,9 +13697,6 @@ class MediaManager:
 
 	def __post_init__(self) -> None:
 		self._started = monotonic()
-		self._camera: CameraSender | None = None
-		self._microphone: MicrophoneSender | None = None
-		self._devices: dict[str, DeviceThread] = {}
 		self.watched: Collection[int] = ()  # whose pictures are wanted
 		self._moving = 0  # seconds
 		self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
@@ -13708,6 +13705,18 @@ class MediaManager:
 		self._voice = VoiceProcessor()
 		self.video: VideoPlane | None = None
 		self.audio: AudioPlane | None = None
+		self._camera = CameraSender(
+			self._options, lambda *told: cast(VideoPlane, self.video).send_picture(*told), self._on_device
+		)
+		self._microphone = MicrophoneSender(
+			self._options,
+			lambda *told: cast(AudioPlane, self.audio).send_block(*told),
+			self._on_device,
+			lambda: int((monotonic() - self._started) / BLOCK_SECONDS),
+			self._voice,
+			self.air,
+		)
+		self._devices: dict[str, DeviceThread] = {"camera": self._camera, "mic": self._microphone}
 		self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
 		self._player = Worker("player", self._run_player)
 
@@ -13716,16 +13725,6 @@ class MediaManager:
 		self._started = monotonic()
 		self.video = VideoPlane(self._options, welcome, self._counters)
 		self.audio = AudioPlane(self._options, welcome, self._counters, self._on_speaking)
-		self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
-		self._microphone = MicrophoneSender(
-			self._options,
-			self.audio.send_block,
-			self._on_device,
-			lambda: int((monotonic() - self._started) / BLOCK_SECONDS),
-			self._voice,
-			self.air,
-		)
-		self._devices = {"camera": self._camera, "mic": self._microphone}
 		self.video.loop.start()
 		self.audio.loop.start()
 		self._decoder.start()
@@ -13750,13 +13749,11 @@ class MediaManager:
 
 	def encode(self, asked: Json) -> None:
 		"""What is wanted of the own camera, see `CameraSender.encode`."""
-		if self._camera:
-			self._camera.encode(asked)
+		self._camera.encode(asked)
 
 	def turn(self, what: str, on: bool) -> None:
 		"""Open or close the "camera" or "mic"; what comes of it is said by `on_device`."""
-		if what in self._devices:
-			self._devices[what].turn(on)
+		self._devices[what].turn(on)
 
 	def on(self, what: str) -> bool:
 		"""Whether a device was last told to be on, and has not failed for good."""
@@ -13774,7 +13771,7 @@ class MediaManager:
 	def picture(self, key: int | str) -> Shown:
 		"""(serial, newest picture) of a sender, or of the own camera for "self"."""
 		if key == "self":
-			return self._camera.look() if self._camera else (0, None)
+			return self._camera.look()
 		stream = self._stream(cast(int, key))
 		return (stream.decoded, stream.picture) if stream else (0, None)
 
@@ -13816,7 +13813,7 @@ class MediaManager:
 		"""Take a headset that comes, in a pause; once a second."""
 		self._moving = self._moving + 1 if _sound_cards.devices != _sound_devices() else 0
 		mic, audio = self._microphone, self.audio
-		talks = not (mic and mic.silent and audio and audio.level_db < VOICE_DB)
+		talks = not (mic.silent and audio and audio.level_db < VOICE_DB)
 		_sound_cards.stale |= self._moving > 1 + 20 * talks
 
 	def choose(self, what: str, value: Any) -> None:
@@ -13878,8 +13875,7 @@ class MediaManager:
 
 	def heard(self) -> Json:
 		"""What a `Snapshot` says of the own microphone."""
-		if not (mic := self._microphone):
-			return {}
+		mic = self._microphone
 		return {"sound": (mic.captured, mic.level, self._voice.echo > 0.5), "muted_speech": mic.muted_speech}
 
 	def video_stats(self, ident: int) -> Json | None:
@@ -14972,7 +14968,9 @@ CONNECT_SECONDS = 1.5  # for TCP alone, at coming back: the way may have changed
 
 @dataclass(eq=False)
 class CommandConnection:
-	"""One attempt at, and the life of, a control connection. The loop's thread only.
+	"""One attempt at, and the life of, a control connection; OSError at once where none can begin.
+
+	The loop's thread only.
 
 	`resume(fingerprint)` is the token for a server, asked once its certificate is known, and whether that is
 	known from before or as the host's standby; `trusts(welcome)` whether it proves to be one;
@@ -14986,7 +14984,8 @@ class CommandConnection:
 	_trusts: Callable[[Json], bool]
 	_on_message: Say
 	_on_closed: Callable[[Refused], None]
-	_epoch: int = 1
+	_epoch: int
+	_patience: float  # seconds that TCP may take
 	_lines: LineSplitter = field(default_factory=LineSplitter)
 	_said: list[bytes] = field(default_factory=list)
 	_proof: PinProof | None = None
@@ -14997,45 +14996,35 @@ class CommandConnection:
 	_timer: Timer | None = None
 	welcomed: bool = False
 	heard: float = field(default_factory=monotonic)
-	link: TlsLink | None = None
 
 	def __post_init__(self) -> None:
 		key = "" if self._options.fingerprint in self._options.rights else self._options.host_key
 		self._right = HostRight(key) if key else None
-
-	def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
-		"""Connect, `patience` seconds at most, shake hands, say hello."""
-		link = connect_link(self._loop, self._options.at("control"), self._options.bind)
-		link.on_open = self._opened
-		link.on_bytes = self._on_bytes
-		link.on_close = self._closed
-		self.link = link
+		self.link = link = connect_link(self._loop, self._options.at("control"), self._options.bind)
+		link.on_open, link.on_bytes, link.on_close = self._opened, self._on_bytes, self._closed
 		self._wait(2 * HANDSHAKE_SECONDS)
-		self._loop.later(patience, lambda: None if link.connected else link.discard("timeout"))
+		self._loop.later(self._patience, lambda: None if link.connected else link.discard("timeout"))
 		link.begin()
 
 	@property
 	def fingerprint(self) -> str:
-		return self.link.fingerprint if self.link else ""
+		return self.link.fingerprint
 
 	def send(self, type: str, **members: Any) -> None:
 		"""Queue a message."""
 		line = encode_line({"type": type, **members})
 		if not self.welcomed:
 			self._said.append(line)
-		if self.link:
-			self.link.send(line)
+		self.link.send(line)
 
 	def close(self, reason: str = "left") -> None:
 		"""Send what is queued, then end."""
-		if self.link:
-			self.link.close(reason)
+		self.link.close(reason)
 
 	def refuse(self, refused: Refused) -> None:
 		"""End the connection for this reason."""
 		self._refused = refused
-		if self.link:
-			self.link.discard(refused.code)
+		self.link.discard(refused.code)
 
 	def _opened(self, link: TlsLink) -> None:
 		expected = self._options.fingerprint
@@ -15057,7 +15046,7 @@ class CommandConnection:
 		if self._timer:
 			self._timer.cancel()
 		self._timer = self._loop.later(
-			seconds, lambda: None if self.welcomed or not self.link else self.link.discard("timeout")
+			seconds, lambda: None if self.welcomed else self.link.discard("timeout")
 		)
 
 	def _on_bytes(self, data: bytes) -> None:
@@ -15070,7 +15059,7 @@ class CommandConnection:
 					self._on_message(message)
 				else:
 					self._before_welcome(message, line + b"\n")
-			if self.link is None or self.link.closed:
+			if self.link.closed:
 				return
 
 	def _before_welcome(self, message: Json, line: bytes) -> None:
@@ -15079,7 +15068,7 @@ class CommandConnection:
 			raise PeerFault("unexpected_message", kind)
 		if kind == "denied":
 			self.refuse(refusal(message))
-		elif kind == "prove" and self._right and self.link:
+		elif kind == "prove" and self._right:
 			signature = self._right.prove(message, self.fingerprint)
 			self.link.send(encode_line({"type": "proof", "signature": signature}))
 		elif kind in ("waiting", "moved"):
@@ -15300,9 +15289,9 @@ class ServerLink(Part):
 		self.tries += 1
 		self._aim_anew()
 		told = self._resume_token, self._stands_in, self.me.on_message, self._on_closed
-		self.link = CommandConnection(self.me.loop, self.options, *told, self.shot.epoch)
+		patience = CONNECT_SECONDS if self.state.stands("reconnecting") else HANDSHAKE_SECONDS
 		try:
-			self.link.begin(CONNECT_SECONDS if self.state.stands("reconnecting") else HANDSHAKE_SECONDS)
+			self.link = CommandConnection(self.me.loop, self.options, *told, self.shot.epoch, patience)
 		except OSError as error:
 			self._on_closed(Refused("", system_words(error)))
 
@@ -15383,7 +15372,7 @@ class ServerLink(Part):
 	def ping(self) -> None:
 		"""Give up a link on which nothing is heard."""
 		link = self.link
-		if link is None or not link.welcomed or link.link is None or link.link.closed:
+		if link is None or not link.welcomed or link.link.closed:
 			return
 		now = monotonic()
 		if now - self._pinged > 2 * PING_SECONDS:  # asleep: what the host said meanwhile is yet to be read

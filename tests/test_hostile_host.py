@@ -58,21 +58,26 @@ def hostile(tmp_path: Path, meeting: Callable[..., Headless]) -> Iterator[Callab
 		host.close()
 
 
-def connection() -> tuple[cs.CommandConnection, list[str]]:
+@pytest.fixture
+def connection(monkeypatch: pytest.MonkeyPatch) -> tuple[cs.CommandConnection, list[str]]:
 	"""One that was welcomed, and what it passes on."""
 	passed: list[str] = []
+	wire = SimpleNamespace(closed=False, fingerprint="ab" * 32, begin=lambda: None)
+	monkeypatch.setattr(cs, "connect_link", lambda *_: wire)
 	link = cs.CommandConnection(
-		cast(Any, SimpleNamespace(counters=cs.Counters())), cs.ClientOptions(),
+		cast(Any, SimpleNamespace(counters=cs.Counters(), later=lambda *_: None)), cs.ClientOptions(),
 		lambda _: ("", False), lambda _: True,
-		lambda message: passed.append(message["type"]), lambda _: None,
+		lambda message: passed.append(message["type"]), lambda _: None, 1, 1.0,
 	)  # fmt: skip
-	link.link, link.welcomed = cast(Any, SimpleNamespace(closed=False, fingerprint="ab" * 32)), True
+	link.welcomed = True
 	return link, passed
 
 
 @pytest.mark.parametrize("kind", sorted(cs.SERVER_MESSAGES))
-def test_what_belongs_before_the_welcome_is_a_fault_after_it(kind: str) -> None:
-	link, passed = connection()
+def test_what_belongs_before_the_welcome_is_a_fault_after_it(
+	connection: tuple[cs.CommandConnection, list[str]], kind: str
+) -> None:
+	link, passed = connection
 	line = cs.encode_line({"type": kind, **wire_examples.SERVER[kind]})
 	if kind in cs.FIRST_MESSAGES:
 		with pytest.raises(cs.PeerFault, match="unexpected"):
