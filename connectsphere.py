@@ -206,7 +206,7 @@ if TYPE_CHECKING:
 	import cv2
 	from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageTk
 else:
-	BaseHTTPRequestHandler = ThreadingHTTPServer = object  # see AppGiver.start
+	BaseHTTPRequestHandler = ThreadingHTTPServer = object  # see AppGiver
 	ssl, cv2 = Lazy("ssl"), Lazy("cv2")
 	tk, tkfont, ttk = Lazy("tkinter"), Lazy("tkinter.font"), Lazy("tkinter.ttk")
 	filedialog = Lazy("tkinter.filedialog")
@@ -16578,37 +16578,33 @@ class _GiveServer(ThreadingHTTPServer):
 
 
 class AppGiver:
-	"""Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting."""
+	"""Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting.
+
+	From its making on, which takes a moment; Refused when it cannot be offered.
+	"""
 
 	def __init__(self, bind: str | None = None, *, rate: int = GIVE_RATE, port: int = DEFAULT_PORT + 3):
+		load_codecs()  # where it cannot, nothing listens
 		self.path, self.name = own_program()
 		self.size = self.path.stat().st_size
-		self.sha256 = ""
-		self.url = ""
-		self._bind = bind
-		self._port = port
+		with self.path.open("rb") as file:
+			sha256 = hashlib.file_digest(file, "sha256").hexdigest()
 		self._bucket = TokenBucket(max(GIVE_PIECE, rate / 4), rate)
 		self._lock = threading.Lock()
-		self._server: _GiveServer | None = None
-		self._worker = Worker("app-giver", self._serve, self._cut)
+		own = bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
+		self._server = self._listen(own, (bind or "", port), (bind or "", 0))
+		self.url = f"http://{own}:{self._server.server_address[1]}"
+		self.given = GivenApp(self.url, self.name, self.size, sha256, qr_picture(self.url))
+		self._worker = Worker("app-giver", self._serve, self._server.cut).start()
 
-	def start(self) -> GivenApp:
-		"""Offer it from now on; Refused when it cannot be. Takes a moment."""
-		with self.path.open("rb") as file:
-			self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-		own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
+	def _listen(self, own: str, *places: Address) -> _GiveServer:
 		http = importlib.import_module("http.server")  # takes 3 MB
 		handler = type("Handler", (_GiveHandler, http.BaseHTTPRequestHandler), {})
 		server = type("Server", (_GiveServer, http.ThreadingHTTPServer), {})
-		for port in (self._port, 0):
+		for place in places:
 			with suppress(OSError):
-				self._server = server((self._bind or "", port), self, handler)
-				break
-		if self._server is None:
-			raise Refused("port", "The app cannot be offered at {address}.", address=own)
-		self.url = f"http://{own}:{self._server.server_address[1]}"
-		self._worker.start()
-		return GivenApp(self.url, self.name, self.size, self.sha256, qr_picture(self.url))
+				return cast(_GiveServer, server(place, self, handler))
+		raise Refused("port", "The app cannot be offered at {address}.", address=own)
 
 	def may_send(self, size: int) -> bool:
 		"""Wait until `size` more bytes may go out; false when the offer has ended."""
@@ -16620,16 +16616,11 @@ class AppGiver:
 		return False
 
 	def _serve(self, worker: Worker) -> None:
-		assert self._server is not None
 		with self._server as server:
 			while not worker.stopping.is_set():
 				server.handle_request()
 				server.cut_silent(monotonic())
 			server.cut()
-
-	def _cut(self) -> None:
-		if self._server is not None:
-			self._server.cut()
 
 	def close(self) -> None:
 		self._worker.close()
@@ -16920,7 +16911,6 @@ class Program:
 		self._crowd: ChildKeeper | None = None
 		self._giving, self._hosting = threading.Lock(), threading.Lock()
 		self._giver: AppGiver | None = None
-		self._given: GivenApp | None = None
 		self.voice = Voice()
 		self._look = look and not self.lesson()  # a plain start joins by itself, once
 		known = self._known.places()
@@ -17007,17 +16997,15 @@ class Program:
 	def give_app(self) -> GivenApp:
 		"""Offer this program to others; Refused where it cannot be."""
 		with self._giving:
-			if self._given is None:
-				self._giver = AppGiver(self._options.bind, port=self._options.port + 3)
-				self._given = self._giver.start()
-			return self._given
+			self._giver = self._giver or AppGiver(self._options.bind, port=self._options.port + 3)
+			return self._giver.given
 
 	def keep_app(self) -> None:
 		"""End the offer of `give_app`."""
 		with self._giving:
 			if self._giver:
 				self._giver.close()
-			self._giver = self._given = None
+			self._giver = None
 
 	def demo(
 		self, count: int, voices: int = MOST_IN_CROWD, joining: Joining | None = None

@@ -95,7 +95,6 @@ def test_resolve_takes_a_code() -> None:
 @contextlib.contextmanager
 def giving(rate: int = cs.GIVE_RATE) -> Iterator[cs.AppGiver]:
 	with contextlib.closing(cs.AppGiver(HOME, rate=rate, port=0)) as giver:
-		giver.start()
 		yield giver
 
 
@@ -109,11 +108,11 @@ def test_the_program_arrives_whole() -> None:
 	with giving() as giver:
 		page = get(giver.url).decode()
 		assert f"{cs.APP_NAME} {cs.VERSION}" in page
-		assert giver.sha256 not in page
+		assert giver.given.sha256 not in page
 		assert 'href="/connectsphere.py"' in page
 		given_bytes = get(f"{giver.url}/connectsphere.py")
 		assert given_bytes == (ROOT / "connectsphere.py").read_bytes()
-		assert hashlib.sha256(given_bytes).hexdigest() == giver.sha256
+		assert hashlib.sha256(given_bytes).hexdigest() == giver.given.sha256
 
 
 @pytest.mark.parametrize("path", ["/README.md", "/../README.md", "/connectsphere.py/", "/%2e%2e/x"])

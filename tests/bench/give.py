@@ -27,7 +27,7 @@ import sys, pathlib
 import connectsphere as cs  # noqa: E402 - found by the path above
 cs.own_program = lambda: (pathlib.Path(sys.argv[2]), "connectsphere")
 giver = cs.AppGiver(rate=int(sys.argv[1]))
-print(giver.start().url, flush=True)
+print(giver.url, flush=True)
 sys.stdin.read()
 giver.close()
 """
