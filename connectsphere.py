@@ -11435,7 +11435,6 @@ class ScreenPeer:
 	messages: MessageSplitter
 	role: str = "hello"
 	id: int = 0
-	feed: TileFeed | None = None
 	painted: tuple[int, int] = (-1, -1)  # epoch, version
 	sizes: TokenBucket = field(default_factory=lambda: TokenBucket(60, 30))  # a dragged edge: 20/s
 
@@ -11461,7 +11460,7 @@ class ScreenShareManager:
 	def __post_init__(self) -> None:
 		self._table = TileTable()
 		self._presenter: ScreenPeer | None = None
-		self._viewers: set[ScreenPeer] = set()
+		self._viewers: dict[ScreenPeer, TileFeed] = {}
 		self._unsaid: deque[Commit] = deque()  # commits that few have painted yet
 		self._pointer = Pointer(0, 0, False)
 		self._moved = self._changed = False  # the pointer, the tiles; since the viewers were last told
@@ -11497,7 +11496,8 @@ class ScreenShareManager:
 		if not isinstance(message, SCREEN_SAYS[peer.role]):
 			raise PeerFault("unexpected_message", type(message).__name__)
 		if isinstance(message, Acknowledge):
-			cast(TileFeed, peer.feed).acknowledge(monotonic())
+			if feed := self._viewers.get(peer):  # else it ended by an earlier message
+				feed.acknowledge(monotonic())
 			peer.painted = (message.epoch, message.version)
 			self._acknowledge()
 		else:
@@ -11533,21 +11533,19 @@ class ScreenShareManager:
 		self._table = TileTable()
 		self._unsaid.clear()
 		self._pointer = Pointer(0, 0, False)
-		for viewer in list(self._viewers):
+		for viewer, feed in list(self._viewers.items()):
 			viewer.painted = (-1, -1)
-			if viewer.feed:
-				viewer.feed.restart(self._table)
+			feed.restart(self._table)
 
 	def _begin_viewing(self, peer: ScreenPeer) -> None:
 		peer.messages = MessageSplitter(self.VIEWER_LIMIT)
 		for before in [viewer for viewer in self._viewers if viewer.id == peer.id]:
 			before.link.discard("replaced")
-		self._viewers.add(peer)
-		peer.feed = TileFeed(peer.link, self._table)
-		peer.feed.point(self._pointer)
+		feed = self._viewers[peer] = TileFeed(peer.link, self._table)
+		feed.point(self._pointer)
 
 	def _closed(self, peer: ScreenPeer) -> None:
-		self._viewers.discard(peer)
+		self._viewers.pop(peer, None)
 		if peer is self._presenter:
 			self._presenter = None
 			self._start_anew()
@@ -11575,11 +11573,11 @@ class ScreenShareManager:
 		"""Tell the viewers what is new, once for all that came together: a presenter may say it too often."""
 		moved, changed = self._moved, self._changed
 		self._moved = self._changed = False
-		for viewer in list(self._viewers) if moved or changed else ():
+		for feed in list(self._viewers.values()) if moved or changed else ():
 			if moved:
-				cast(TileFeed, viewer.feed).point(self._pointer)
+				feed.point(self._pointer)
 			if changed:
-				cast(TileFeed, viewer.feed).update()
+				feed.update()
 		if changed:
 			self._acknowledge()
 
@@ -11624,7 +11622,6 @@ class FileConnection:
 
 	stream: TlsStream
 	address: str
-	worker: Worker | None = None
 	member: int = 0
 	stored: StoredFile | None = None
 	upload: bool = False
@@ -11655,7 +11652,7 @@ class FileStore:
 		self._folder: Path | None = None  # none: no disk takes any file
 		self._beat = -math.inf
 		self._lock = threading.Lock()
-		self._connections: set[FileConnection] = set()
+		self._connections: dict[FileConnection, Worker] = {}
 		self._stored: dict[str, StoredFile] = {}
 
 	# -- life; the loop's thread unless said otherwise
@@ -11678,8 +11675,8 @@ class FileStore:
 		"""Cut every connection and delete everything; may be called twice. Any thread but theirs."""
 		self._cut(lambda connection: True)
 		with self._lock:
-			workers = [connection.worker for connection in self._connections]
-		for worker in filter(None, workers):
+			workers = [*self._connections.values()]
+		for worker in workers:
 			worker.close(1.0)
 		if self._folder:
 			shutil.rmtree(self._folder, ignore_errors=True)
@@ -11712,9 +11709,8 @@ class FileStore:
 		connection = FileConnection(TlsStream(sock, self._context, server=True), address)
 		self._half_open.enter(connection.stream.abort, address)
 		with self._lock:
-			self._connections.add(connection)
 			run = partial(self._run, connection)
-			connection.worker = Worker("file-server", run, connection.stream.abort).start()
+			self._connections[connection] = Worker("file-server", run, connection.stream.abort).start()
 
 	def _run(self, connection: FileConnection, worker: Worker) -> None:
 		stream = connection.stream
@@ -11743,7 +11739,7 @@ class FileStore:
 			self._half_open.leave(stream.abort)
 			stream.close()
 			with self._lock:
-				self._connections.discard(connection)
+				del self._connections[connection]
 			if connection.stored:
 				self._delete_if_unused(connection.stored)
 

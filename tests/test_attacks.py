@@ -912,17 +912,19 @@ def test_viewers_who_vanish_with_who_shares_leave_nothing_behind(start: Start) -
 			screen._closed(peers[self])
 
 	peers: dict[Dead, cs.ScreenPeer] = {}
+	feeds: dict[cs.ScreenPeer, cs.TileFeed] = {}
 
 	def vanish() -> None:
 		for number in range(1, 201):
 			link = Dead()
 			as_link = cast(cs.TlsLink, link)
 			peers[link] = cs.ScreenPeer(as_link, cs.MessageSplitter(), "viewer", number)
-			peers[link].feed = cs.TileFeed(as_link, screen._table)
+			feeds[peers[link]] = cs.TileFeed(as_link, screen._table)
 			link.closed = False
-		presenter, *viewers = peers.values()
+		presenter = next(iter(feeds))
+		del feeds[presenter]
 		screen._presenter, presenter.role = presenter, "presenter"
-		screen._viewers.update(viewers)
+		screen._viewers.update(feeds)
 		screen._unsaid.append(cs.Commit(0, 1))
 		with contextlib.suppress(RuntimeError):
 			screen._closed(presenter)

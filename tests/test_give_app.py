@@ -229,7 +229,7 @@ def canvases(driver: Driver) -> Iterator[tuple[Any, str]]:
 def test_the_host_offers_it_and_stops(window: Driver, program: cs.Program) -> None:
 	"""Off until asked for in the host's menu; what the dialog names is right; its button ends it."""
 	window.view.flip_class()
-	assert program._given is None
+	assert program._giver is None
 	assert window.view.card is not None
 	window.spot(window.view.card.list, "give")
 	window.until(lambda: any("http://" in said for _, said in canvases(window)), "the address")
@@ -241,7 +241,7 @@ def test_the_host_offers_it_and_stops(window: Driver, program: cs.Program) -> No
 	assert hashlib.sha256(get(f"{given.url}/{given.name}")).hexdigest() == given.sha256
 	assert overlaps(window.root) == []
 	window.click(next(one for one, said in canvases(window) if said == "Stop offering it"))
-	window.until(lambda: program._given is None, "the end of the offer")
+	window.until(lambda: program._giver is None, "the end of the offer")
 	with pytest.raises(urllib.error.URLError):
 		get(given.url)
 

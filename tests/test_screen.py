@@ -139,8 +139,9 @@ def test_a_viewer_whose_link_breaks_is_gone_and_the_others_go_on(after: int) -> 
 		plane.manager._on_presenter(cs.Commit(epoch, 0))
 		plane.manager._pass_on()
 		plane.manager._start_anew()
-	assert plane.manager._viewers == {one for one in viewers if not one.link.closed}
-	assert all(one.feed and one.feed._table is plane.manager._table for one in viewers[::2])
+	feeds = plane.manager._viewers
+	assert feeds.keys() == {one for one in viewers if not one.link.closed}
+	assert all(feeds[one]._table is plane.manager._table for one in viewers[::2])
 	assert plane.manager._presenter is presenter
 
 
