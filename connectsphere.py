@@ -16847,7 +16847,8 @@ def own_meeting(
 	"""
 	running = RunningMeeting(home).read()
 	if not (running and (left or running["alone"])) or port not in (0, running["port"]):
-		running = lesson_elsewhere(home)
+		running = {}
+	running = lesson_elsewhere(home) or running  # to which the own server, alone, soon sends everyone
 	if not running:
 		return {}
 	mark = Journal(load_identity(home), running["port"]).mark
@@ -24573,6 +24574,7 @@ def main() -> int:
 		prepare_streams()
 		with ExitStack() as stack:
 			stack.callback(sys.stdout.flush)  # what cannot be said shows here
+			stack.callback(close_splash, 2.0)
 			return run(sys.argv[1:])
 	except (ConnectSphereError, ImportError) as error:  # something is missing
 		complain(error)
@@ -24581,8 +24583,6 @@ def main() -> int:
 		return unheard(error)
 	except KeyboardInterrupt:
 		return 130
-	finally:
-		close_splash(2.0)
 
 
 if __name__ == "__main__":

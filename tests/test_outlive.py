@@ -209,6 +209,18 @@ def test_what_somebody_has_open_hinders_no_end(monkeypatch: pytest.MonkeyPatch, 
 	assert kept.path.exists() and not kept.served()
 
 
+@pytest.mark.parametrize("elsewhere", [{}, {"title": "Maths", "port": 9500}])
+def test_the_host_comes_back_to_where_her_class_is(
+	elsewhere: cs.Json, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+	"""Her own server, alone, gives way to a standby that serves: who came to it then was told `moved`."""
+	monkeypatch.setattr(cs, "lesson_elsewhere", lambda _: elsewhere)
+	kept = cs.RunningMeeting(tmp_path)
+	with contextlib.closing(kept):
+		assert kept.keep({"title": "Maths", "port": 9000, "alone": True})
+		assert cs.own_meeting(tmp_path, "Maths")["port"] == elsewhere.get("port", 9000)
+
+
 def test_what_a_killed_server_left_does_not_count(tmp_path: Path) -> None:
 	script = "import connectsphere as c, os, pathlib, sys; c.RunningMeeting(pathlib.Path(sys.argv[1]))"
 	subprocess.run(
