@@ -856,10 +856,10 @@ def test_a_whole_school_that_vanishes_at_once_leaves_nothing_behind(
 	removed: set[int] = set()
 	tell = cs.ChildKeeper.tell
 
-	def listening(keeper: cs.ChildKeeper, order: dict[str, Any]) -> None:
-		if order["do"] == "remove":
-			removed.add(order["id"])
-		tell(keeper, order)
+	def listening(keeper: cs.ChildKeeper, do: str, **more: Any) -> None:
+		if do == "remove":
+			removed.add(more["id"])
+		tell(keeper, do, **more)
 
 	monkeypatch.setattr(cs.ChildKeeper, "tell", listening)
 	server = start()

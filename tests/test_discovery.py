@@ -408,7 +408,7 @@ def run(port: int) -> Iterator[Run]:
 	started: list[cs.DiscoveryResponder | cs.MeetingFinder] = []
 
 	def start(kind: type[Any], *arguments: Any, bind: str = HOME, **options: Any) -> Any:
-		made = kind(*arguments, bind=bind, **options)
+		made = kind(*arguments, bind=bind, **{"counters": cs.Counters(), **options})
 		started.append(made)
 		made.start()
 		return made
