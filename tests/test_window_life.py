@@ -282,6 +282,8 @@ def test_the_button_of_a_real_title_bar_asks(meeting: Start, tmp_path: Path) -> 
 		pupil.wait("joined", timeout=30)
 		wait_until(lambda: hand("search", "--onlyvisible", "--name", "^ConnectSphere$"), 20)
 		wait_until(lambda: "Teacher" in str(pupil.seen("users")[-1:]), 20)
+		keys = "key", "ctrl+shift+m"  # heard once the window shows the meeting; before, X gives up joining
+		wait_until(lambda: hand(*keys) or pupil.seen("permissions", what=lambda may: not may["mic"]), 20)
 		hand("key", "alt+F4")
 		time.sleep(1.5)
 		assert window.poll() is None and not pupil.seen("leave") and not pupil.seen("ended")
