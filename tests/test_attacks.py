@@ -703,8 +703,9 @@ def test_one_who_never_reads_is_dropped_when_its_queue_is_full(
 	with member(server, "Ben") as ben, much_talk(server, over.is_set):
 		without = chat_delays(server, ben, 30, 0.02)
 		over.set()
-	print(f"a line took {max(delays) * 1e3:.0f} ms at most, {max(without) * 1e3:.0f} without the deaf one")
-	assert max(delays) < 3 * max(without) + 0.2
+	slow, usual = (statistics.quantiles(lines, n=10)[-1] for lines in (delays, without))
+	print(f"nine lines of ten took {slow * 1e3:.0f} ms at most, {usual * 1e3:.0f} without the deaf one")
+	assert slow < 3 * usual + 0.2
 
 
 def test_coming_and_going_without_end_is_slowed_and_remembered_in_part(

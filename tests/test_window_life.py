@@ -284,7 +284,7 @@ def test_the_button_of_a_real_title_bar_asks(meeting: Start, tmp_path: Path) -> 
 		wait_until(lambda: "Teacher" in str(pupil.seen("users")[-1:]), 20)
 		keys = "key", "ctrl+shift+m"  # heard once the window shows the meeting; before, X gives up joining
 		wait_until(lambda: hand(*keys) or pupil.seen("permissions", what=lambda may: not may["mic"]), 20)
-		hand("key", "alt+F4")
+		hand("mousemove", "1355", "10", "click", "1")  # openbox loses one Alt+F4 of ten on a busy machine
 		time.sleep(1.5)
 		assert window.poll() is None and not pupil.seen("leave") and not pupil.seen("ended")
 		hand("key", "Return")  # Leave: the others go on
