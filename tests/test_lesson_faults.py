@@ -117,7 +117,7 @@ def test_the_list_of_who_was_here_is_right_over_breaks_losses_and_a_crash(
 		ben = join(meeting, base, "Ben", home=tmp_path / "ben")
 		for name in ("Ana", "Zoë", "Ben"):
 			teacher.wait("join", name=name)
-		began = time.time()
+		came = [one.seen("joined")[0]["time"] for one in (teacher, ana, zoe, ben)]
 		time.sleep(6.0)
 		ben.send(do="leave")
 		teacher.wait("leave", name="Ben")
@@ -145,7 +145,7 @@ def test_the_list_of_who_was_here_is_right_over_breaks_losses_and_a_crash(
 	assert data.startswith(b"\xef\xbb\xbfname,came,went,minutes,late,lost\r\n") and "Zoë".encode() in data
 	rows = {row["name"]: row for row in csv.DictReader(data.decode("utf-8-sig").splitlines())}
 	assert set(rows) == {"Ms Lee", "Ana", "Zoë", "Ben"}
-	for name in rows:
+	for name, began in zip(("Ms Lee", "Ana", "Zoë", "Ben"), came, strict=True):
 		there = ended - began - away(teacher, name, crashed)
 		told = 60 * float(rows[name]["minutes"])
 		assert there - gap - 7.0 <= told <= there + 5.0, (name, told, there, gap)
