@@ -6777,7 +6777,7 @@ class Journal:
 
 	Sealed (Fernet), because chat is in it: under a key of the identity and of `facts`, so that no other
 	meeting goes on with it. A record that the crash cut off does not count. Deleted at a clean end. Where it
-	cannot be written, the meeting goes on without.
+	cannot be written, it is `lost` until it is begun anew.
 	"""
 
 	_MOST = 4 << 20  # bytes, then it is written anew
@@ -6791,6 +6791,7 @@ class Journal:
 		self._seal = Fernet(base64.b64encode(bytes.fromhex(self.mark(json.dumps(facts)))))
 		self._file: io.FileIO | None = None
 		self._size = 0
+		self.lost = False
 
 	def mark(self, text: str) -> str:
 		"""A keyed hash by which `text` is known again."""
@@ -6818,6 +6819,7 @@ class Journal:
 			self._path.parent.mkdir(mode=0o700, exist_ok=True)
 			write_private(self._path, self._sealed(state))
 			self._file = self._path.open("ab", buffering=0)
+			self.lost = False
 		except OSError as error:
 			self._fail(error)
 
@@ -6847,9 +6849,11 @@ class Journal:
 			self._file = None
 
 	def _fail(self, error: OSError) -> None:
-		log.warning(
-			"the meeting is not kept over a crash: %s cannot be written: %s", self._path, error.strerror
-		)
+		if not self.lost:
+			log.warning(
+				"the meeting is not kept over a crash: %s cannot be written: %s", self._path, error.strerror
+			)
+		self.lost = True
 		self.delete()
 
 
@@ -12266,6 +12270,12 @@ class Lobby:
 		for ask in [ask for ask, session in self._waiting.items() if session.why == "knock"]:
 			self.settle(ask, True)
 
+	def move_on(self) -> None:
+		"""Another server serves: who waits here is told so, and looks for it."""
+		for session in [*self._waiting.values()]:
+			self.forget(session)
+			self._at_door(session)
+
 	def settle(self, ask: int, welcome: bool) -> None:
 		"""The host lets in, or turns away, who has waited; Refused where nobody does."""
 		session = self._waiting.get(ask)
@@ -12339,7 +12349,9 @@ class Lobby:
 		"""In, if the door is open; who comes back or was let in does not knock."""
 		door = self._room.classroom.set.door
 		known = self._room.names.holder(session.hello.get("resume"))
-		if not self._has_room(session):  # others came meanwhile
+		if not self._server.succession.serving:  # meanwhile
+			self.deny(session, "moved")
+		elif not self._has_room(session):  # others came meanwhile
 			self.deny(session, "full")
 		elif door == "open" or session.host or session.let_in or known:
 			self._server.admit(session)
@@ -12570,7 +12582,7 @@ class Keeper:
 		if not self._places.acquire(blocking=False):  # all of it, once the disk has done what it was given
 			self._missed = True
 			return
-		whole = self._missed or (self._journal.full and not changes)
+		whole = self._missed or (not changes and (self._journal.full or self._journal.lost))
 		self._missed, self._kept, self._written = False, monotonic(), threading.Event()
 		state = self._room.export(self._kept, time.time(), *() if whole else changes or [Keep("lines", ())])
 		write = self._journal.write if whole else self._journal.append
@@ -12681,6 +12693,7 @@ class ConferenceServer:
 			session.end("moved", **message)
 			self.apply(self.room.leave(session.id, "lost", monotonic()))
 			self._forget(session.id)
+		self.lobby.move_on()
 
 	def close(self, deadline: float = 5.0) -> None:
 		"""Tell everyone why, then end everything within `deadline`; may be called twice."""

@@ -36,7 +36,14 @@ def world() -> World:
 
 
 def lobby(room: cs.Room, options: cs.ServerOptions | None = None, **more: Any) -> cs.Lobby:
-	facts = {"room": room, "options": options or cs.ServerOptions(), "loop": None, **more}
+	serves = SimpleNamespace(serving=True)
+	facts = {
+		"room": room,
+		"options": options or cs.ServerOptions(),
+		"loop": None,
+		"succession": serves,
+		**more,
+	}
 	server = SimpleNamespace(**facts, identity=SimpleNamespace(fingerprint="ab" * 32))
 	return cs.Lobby(cast(Any, server))
 
@@ -98,6 +105,15 @@ def test_who_has_proved_the_pin_knocks_all_the_same(world: World) -> None:
 	assert (told, session.stage) == (["pin_proof", "waiting"], "waiting")
 	lobby.settle(session.ask, True)
 	assert session.stage == "in"
+
+
+def test_who_proves_the_pin_at_a_server_that_serves_no_longer_is_told_so(world: World) -> None:
+	lobby, come, told = at_the_door(world.room, pin="482913")
+	session = come(ALONE, "confirm")
+	session.proof = cast(Any, SimpleNamespace(confirm=lambda _: b"mac"))
+	lobby._server.succession.serving = False
+	lobby._on_pin_proof(session, {"mac": "00"})
+	assert (told, session.stage) == (["pin_proof", "denied"], "over")
 
 
 @pytest.mark.parametrize("way", ["knock", "pin"])

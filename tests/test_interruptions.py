@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -279,6 +280,33 @@ def test_a_journal_is_begun_anew_when_it_has_grown(
 	keeper.tick()
 	keeper._written.wait(10.0)
 	assert journal_file(identity).stat().st_size < 6 << 20
+	again = a_room()
+	keep(again)
+	assert again.chat.lines == room.chat.lines
+
+
+def test_a_journal_that_a_full_disk_ended_is_begun_anew(
+	identity: cs.Identity, keep: Keep, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	room = a_room()
+	keeper = keep(room)
+	ben, *_ = room.join("Ben", "member", "10.0.0.2", None, 0.0)
+
+	def full(*_: Any) -> None:
+		raise OSError(errno.ENOSPC, "full")
+
+	with monkeypatch.context() as patch:
+		patch.setattr(cs, "write_all", full)
+		patch.setattr(cs, "write_private", full)
+		for text in ("said", "while", "it is full"):
+			say(room, keeper, ben.id, text)
+			keeper.keep()
+			wait_until(keeper._written.is_set)
+	assert caplog.text.count("not kept over a crash") == 1
+	keeper.keep()
+	wait_until(keeper._written.is_set)
+	say(room, keeper, ben.id, "and then")
+	wait_until(keeper._written.is_set)
 	again = a_room()
 	keep(again)
 	assert again.chat.lines == room.chat.lines

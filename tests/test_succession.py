@@ -762,6 +762,21 @@ def test_rights_are_given_away_and_end_when_the_host_comes(meeting: Starts) -> N
 	again.wait("door", mode="knock", ref=6)
 
 
+def test_who_knocks_while_the_lesson_moves_is_told_so(meeting: Starts) -> None:
+	"""Nobody who could let it in is left at the server where it waits."""
+	lee, base = host(meeting, name="Ms Lee")
+	ben = join(meeting, base, "Ben", "--standby", "yes")
+	lee.wait("stand_by", 20, name="Ben", state="ready")
+	ben.wait("succession", names=["Ben"])
+	lee.send(do="door", mode="knock")
+	cleo = enter(meeting, base, "Cleo")
+	lee.wait("knock", name="Cleo")
+	lee.send(do="hand_over", to="Ben", rights=False)
+	for each in (lee, ben):
+		taken_over(each, 2, "Ben")
+	assert cleo.wait("denied", 20)["code"] == "moved"
+
+
 def test_files_and_words_to_the_host_outlive_her_server(meeting: Starts, tmp_path: Path) -> None:
 	lee, base = host(meeting, "--orphan-seconds", "900", name="Ms Lee")
 	ben = join(meeting, base, "Ben", "--standby", "yes")
