@@ -1136,13 +1136,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 		"direction": _exactly("presenter", "viewer", "upload", "download"),
 		"file?": _FILE_ID,
 	},
-	"file_offer": {
-		"name": _text(1024),
-		"size": _COUNT,
-		"sha256": _TOKEN,
-		"to_name?": _NAME,
-		"kind?": _KIND,
-	},
+	"file_offer": {"name": _text(1024), "size": _COUNT, "sha256": _TOKEN, "to_name?": _NAME, "kind?": _KIND},
 	"opened": _FILE,
 	"decline": _FILE,
 	"cancel": _FILE,
@@ -3191,11 +3185,9 @@ class Reassembler:
 	def _make_room(self, keep: _OpenFrame, size: int) -> None:
 		streams = self._streams[keep.id]
 		while self.held(keep.id) + size > MAX_HELD:
-			frames = [one for stream in streams.values() for one in stream.open.values()]
-			oldest = min(
-				(one for one in frames if one is not keep and one.held),
-				key=lambda one: (one.first_at, one.number),
-			)
+			frames = (one for stream in streams.values() for one in stream.open.values())
+			others = (one for one in frames if one is not keep and one.held)
+			oldest = min(others, key=lambda one: (one.first_at, one.number))
 			self._counters.add("video.crowded")
 			streams[oldest.number >> self._layer_shift].give_up(oldest.number)
 
@@ -3244,17 +3236,11 @@ class RetransmissionCache:
 		"""The datagrams asked for, the very same again; none when older than LIFE or over the budget, a
 		share of what that receiver was sent of late. `seal(number, frame)`: where frames are stored open.
 		"""
-		frame = next(
-			(
-				sent.frame
-				for sent in self._frames.values()
-				if sent.numbers.get(receiver) == nack.number and now - sent.at <= self.LIFE
-			),
-			None,
-		)
-		if frame is None:
+		asked_for = (one for one in self._frames.values() if one.numbers.get(receiver) == nack.number)
+		sent = next(asked_for, None)
+		if sent is None or now - sent.at > self.LIFE:
 			return []
-		sealed = seal(nack.number, frame) if seal else frame
+		sealed = seal(nack.number, sent.frame) if seal else sent.frame
 		total = parts_of(len(sealed))
 		asked = [index for index in range(total) if nack.bitmap >> index & 1]
 		chunks = {index: sealed[index * CHUNK : (index + 1) * CHUNK] for index in asked}
@@ -3336,10 +3322,7 @@ def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
 
 def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
 	top, left = rectangle.y // TILE, rectangle.x // TILE
-	return (
-		slice(top, top + _tiles_of(rectangle.height)),
-		slice(left, left + _tiles_of(rectangle.width)),
-	)
+	return slice(top, top + _tiles_of(rectangle.height)), slice(left, left + _tiles_of(rectangle.width))
 
 
 class TileTable:
@@ -3775,12 +3758,9 @@ def picture_size(seen: Sizes, sender: int, layer: int) -> float:
 
 
 def allocate(
-	path: BandwidthEstimator,
-	asked: Mapping[int, LayerRate],
-	held: Mapping[int, LayerRate],
-	sizes: Sizes,
+	path: BandwidthEstimator, asked: Mapping[int, LayerRate], held: Mapping[int, LayerRate], sizes: Sizes,
 	first: int,
-) -> dict[int, LayerRate]:
+) -> dict[int, LayerRate]:  # fmt: skip
 	"""What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less; the rest
 	is for the speaker `first`, then for larger tiles. `held` is what was had so far."""
 	if path.rate == math.inf:
@@ -7444,14 +7424,10 @@ class DatagramLoop(Loop):
 	_MOST_READS = 16  # then what is due has its turn
 
 	def __init__(
-		self,
-		name: str,
-		port: UdpPort,
-		counters: Counters,
+		self, name: str, port: UdpPort, counters: Counters,
 		on_datagrams: Callable[[memoryview, int, Address, float], None],
-		on_due: Callable[[float], float | None],
-		gather: float = 0.0,
-	):
+		on_due: Callable[[float], float | None], gather: float = 0.0,
+	):  # fmt: skip
 		super().__init__(name, counters, on_due)
 		self.port = port
 		self._gather, self._read_at = gather, -math.inf  # seconds between two reads at least
@@ -7787,13 +7763,9 @@ class UdpPort:
 	"""
 
 	def __init__(
-		self,
-		bind: Address | None,
-		counters: Counters,
-		connect: Address | None = None,
-		adopt: Socket | None = None,
-		sound: bool = False,
-	):
+		self, bind: Address | None, counters: Counters, connect: Address | None = None,
+		adopt: Socket | None = None, sound: bool = False,
+	):  # fmt: skip
 		self.sound = sound
 		self.dropped = 0  # datagrams that came while the buffer was full; Linux says
 		self._counters = counters
@@ -7990,17 +7962,11 @@ def start_child(
 			filter(None, [str(here.parent), environment.get("PYTHONPATH")])
 		)
 	start = partial(
-		subprocess.Popen[str],
-		[*command, *arguments],
-		stdin=subprocess.PIPE,
-		stdout=subprocess.PIPE,
-		env=environment,
-		text=True,
-		encoding="utf-8",
-		errors="replace",
+		subprocess.Popen[str], [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+		env=environment, text=True, encoding="utf-8", errors="replace",
 		pass_fds=(shared.fileno(),) if shared and sys.platform != "win32" else (),
 		start_new_session=outlives and sys.platform != "win32",
-	)
+	)  # fmt: skip
 	flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # with a console of its own, which nobody closes
 	if outlives and sys.platform == "win32":
 		with suppress(PermissionError):  # not every job lets its processes leave
@@ -8685,11 +8651,10 @@ class DiscoveryResponder(DiscoveryLoop):
 		except OSError as error:
 			if not self._warned:
 				self._warned = True
-				log.warning(
-					"this meeting cannot be found by itself, only joined by address: UDP %d is not free (%s)",
-					DISCOVERY_PORT,
-					error.strerror,
+				words = (
+					"this meeting cannot be found by itself, only joined by address: UDP %d is not free (%s)"
 				)
+				log.warning(words, DISCOVERY_PORT, error.strerror)
 			return
 		for own in interfaces_for(self._bind) if self._bind else ():
 			for broadcast in {*own.broadcasts} - {own.address}:
@@ -8877,14 +8842,9 @@ class MeetingFinder(DiscoveryLoop):
 	"""
 
 	def __init__(
-		self,
-		bind: str | None = None,
-		known: Sequence[Address] = (),
-		base_port: int = DEFAULT_PORT,
-		*,
-		counters: Counters | None = None,
-		wanted: Callable[[], bool] = lambda: True,
-	):
+		self, bind: str | None = None, known: Sequence[Address] = (), base_port: int = DEFAULT_PORT, *,
+		counters: Counters | None = None, wanted: Callable[[], bool] = lambda: True,
+	):  # fmt: skip
 		self._bind = own_address(bind)
 		self._wanted = wanted
 		super().__init__("meeting-finder", counters or Counters(), self._on_turn)
@@ -10160,11 +10120,7 @@ def _seeing() -> Iterator[Any]:
 		raise DeviceError(UNLOADED, what="mss", mend="pip install mss") from fault
 	try:
 		yield mss
-	except (
-		OSError,
-		mss.exception.ScreenShotError,
-		AssertionError,
-	) as fault:  # the last: the X server is gone
+	except (OSError, AssertionError, mss.exception.ScreenShotError) as fault:  # or the X server is gone
 		log.info("screen: %s", fault)
 		raise DeviceError("There is no screen here that can be shared.") from fault
 
@@ -10959,9 +10915,8 @@ class VideoRelay:
 		self._layout = FrameLayout(MAX_PARTS)
 		self._first = 0
 		self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
-		self.loop = DatagramLoop(
-			"relay", self._port, counters, self._on_datagrams, self._on_due, RELAY_GATHER
-		)
+		told = self._on_datagrams, self._on_due
+		self.loop = DatagramLoop("relay", self._port, counters, *told, RELAY_GATHER)
 
 	def add(self, ident: int, up: bytes, down: bytes) -> None:
 		"""A client with its two keys. Relay's thread only, like all below."""
@@ -11363,15 +11318,9 @@ class MixerProcess:
 		self._port.send(audio_datagram(loudest, number, sealed), cast(Address, peer.binding.address))
 
 	def _report(self) -> None:
-		self._say(
-			{
-				"event": "report",
-				"ticks": self._tick,
-				"late_ticks": self._late_ticks,
-				"late_p99_ms": round(sorted(self._lateness)[len(self._lateness) * 99 // 100] * 1e3, 2),
-				"counters": self._counters.snapshot(),
-			}
-		)
+		late = round(sorted(self._lateness)[len(self._lateness) * 99 // 100] * 1e3, 2)
+		told = {"ticks": self._tick, "late_ticks": self._late_ticks, "late_p99_ms": late}
+		self._say({"event": "report", **told, "counters": self._counters.snapshot()})
 
 
 def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
@@ -12641,12 +12590,9 @@ class ConferenceServer:
 		self._warnings = KeyedBuckets(1, 1 / 60)  # a repeated fault is logged once a minute
 		self.succession, self.lobby = Succession(self), Lobby(self)
 		self._screen = ScreenShareManager(
-			self.loop,
-			self._context,
-			self.half_open,
-			self._claim_screen,
+			self.loop, self._context, self.half_open, self._claim_screen,
 			lambda ident: self.apply(self.room.planes.share_stop(ident)),
-		)
+		)  # fmt: skip
 		here = self._context, identity.path.parent
 		self._files = FileStore(self.room, self.loop, self.half_open, self.apply, *here)
 		self.media = ServerMedia(self)
@@ -13181,8 +13127,7 @@ class Stream:
 
 	def __init__(self) -> None:
 		self.rates = Rates()
-		self.frames = 0
-		self.newest = (0, b"", b"")  # its serial, the coded picture, and the one that it may patch
+		self.newest = (0, b"", b"")  # how many came, the last one, coded, and the one that it may patch
 		self.size = (0, 0)
 		self.decoded = 0  # serial of the newest decoded picture
 		self.picture: Picture | None = None
@@ -13198,8 +13143,7 @@ class Stream:
 			self.size, whole = size, data
 		elif data[6:10] != hashlib.sha256(whole).digest()[:4]:
 			raise PeerFault("patch")  # what it changes was lost
-		self.frames += 1
-		self.newest = self.frames, data, whole
+		self.newest = self.newest[0] + 1, data, whole
 		self.rates.note(len(data))
 
 
@@ -13601,14 +13545,9 @@ class MicrophoneSender(DeviceThread):
 	LET_GO = 60.0  # seconds: no headset stays a telephone
 
 	def __init__(
-		self,
-		options: ClientOptions,
-		send: Sends,
-		on_device: OnDevice,
-		newest_number: Callable[[], int],
-		voice: VoiceProcessor,
-		air: HeardBefore | None = None,
-	):
+		self, options: ClientOptions, send: Sends, on_device: OnDevice, newest_number: Callable[[], int],
+		voice: VoiceProcessor, air: HeardBefore | None = None,
+	):  # fmt: skip
 		super().__init__("mic", options, send, on_device)
 		self._voice = voice
 		self._air = air or HeardBefore()
@@ -13717,14 +13656,11 @@ class MediaManager:
 		self._camera = CameraSender(
 			self._options, lambda *told: cast(VideoPlane, self.video).send_picture(*told), self._on_device
 		)
+		self.encode = self._camera.encode
 		self._microphone = MicrophoneSender(
-			self._options,
-			lambda *told: cast(AudioPlane, self.audio).send_block(*told),
-			self._on_device,
-			lambda: int((monotonic() - self._started) / BLOCK_SECONDS),
-			self._voice,
-			self.air,
-		)
+			self._options, lambda *told: cast(AudioPlane, self.audio).send_block(*told), self._on_device,
+			lambda: int((monotonic() - self._started) / BLOCK_SECONDS), self._voice, self.air,
+		)  # fmt: skip
 		self._devices: dict[str, DeviceThread] = {"camera": self._camera, "mic": self._microphone}
 		self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
 		self._player = Worker("player", self._run_player)
@@ -13756,10 +13692,6 @@ class MediaManager:
 			if plane:
 				plane.loop.close()
 
-	def encode(self, asked: Json) -> None:
-		"""What is wanted of the own camera, see `CameraSender.encode`."""
-		self._camera.encode(asked)
-
 	def turn(self, what: str, on: bool) -> None:
 		"""Open or close the "camera" or "mic"; what comes of it is said by `on_device`."""
 		self._devices[what].turn(on)
@@ -13787,7 +13719,7 @@ class MediaManager:
 	def newest(self, ident: int) -> Picture | None:
 		"""The newest picture of a sender, decoded now at its own size."""
 		stream = self._stream(ident)
-		return decode_frame(*stream.newest[1:]) if stream and stream.frames else None
+		return decode_frame(*stream.newest[1:]) if stream and stream.newest[0] else None
 
 	def _wake_decoder(self) -> None:
 		if self.video:
@@ -13898,7 +13830,7 @@ class MediaManager:
 			"fps": round(fps, 1),
 			"width": stream.size[0],
 			"height": stream.size[1],
-			"frames": stream.frames,
+			"frames": stream.newest[0],
 			**video.incoming.counts(ident),
 			**figures,
 		}
@@ -16895,18 +16827,16 @@ class Joining:
 			self._controller.do({"do": "leave"})
 
 
+Begin = Callable[[Joining], MeetingController]  # brings one into a meeting
+
+
 class Program:
 	"""The program behind the start window: finds, joins, hosts, remembers. All but `find` may wait."""
 
 	def __init__(
-		self,
-		options: ClientOptions,
-		server: Json,
-		home: Path,
-		orders: queue.SimpleQueue[str] | None = None,
-		*,
-		look: bool = True,
-	):
+		self, options: ClientOptions, server: Json, home: Path, orders: queue.SimpleQueue[str] | None = None,
+		*, look: bool = True,
+	):  # fmt: skip
 		self.orders = orders or queue.SimpleQueue()
 		self._options = options
 		self._server = server
@@ -16951,14 +16881,9 @@ class Program:
 		return ad.pin and not (self._options.pin or tokens.get(ad.fingerprint, ad.meeting, name))
 
 	def join(
-		self,
-		address: str,
-		port: int,
-		name: str,
-		pin: str,
-		accept_changed_host: bool = False,
+		self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False,
 		joining: Joining | None = None,
-	) -> MeetingController:
+	) -> MeetingController:  # fmt: skip
 		"""Join; Refused says why not."""
 		self._look = False
 		ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
@@ -18478,13 +18403,7 @@ class Look:
 		frame.bind("<Destroy>", lambda _: self.layers.remove(close), add="+")
 
 	def label(
-		self,
-		parent: tk.Misc,
-		text: str,
-		size: float = 13,
-		bold: bool = False,
-		colour: str = "",
-		width: int = 0,
+		self, parent: tk.Misc, text: str, size: int = 13, bold: bool = False, colour: str = "", width: int = 0
 	) -> tk.Label:
 		"""A line of text on its parent's colour, wrapped at `width` real pixels."""
 		label = tk.Label(
@@ -19314,9 +19233,8 @@ class Dialog:
 		self._later(1, self._take)
 
 	def words(
-		self, text: str, size: float = 12, colour: str = "", above: int = 0, below: int = 0,
-		bold: bool = False,
-	) -> tk.Label:  # fmt: skip
+		self, text: str, size: int = 12, colour: str = "", above: int = 0, below: int = 0, bold: bool = False
+	) -> tk.Label:
 		"""A paragraph below what is there, with room above and below it in logical pixels."""
 		look, px = self.look, self.look.px
 		tone = colour or look.palette.second
@@ -19638,6 +19556,9 @@ def system_asks(moment: str) -> str:
 	return tr(known.get(windows_firewall(), SYSTEM_ASKS.get(sys.platform, "")))
 
 
+Done = Callable[[Any, Exception | None], object]  # takes what came of a task, or its fault
+
+
 class Tasks:
 	"""Work that may take long, in threads; it belongs to the window and outlives views."""
 
@@ -19645,12 +19566,7 @@ class Tasks:
 		self._threads: list[threading.Thread] = []
 		self._ended: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
-	def run(
-		self,
-		work: Callable[[], Any],
-		done: Callable[[Any, Exception | None], object] = lambda *_: None,
-		of: tk.Misc | None = None,
-	) -> None:
+	def run(self, work: Callable[[], Any], done: Done = lambda *_: None, of: tk.Misc | None = None) -> None:
 		"""Do `work` in a thread, then `done(result, fault)` on the Tk thread if `of` still exists."""
 		thread = threading.Thread(target=self._run, args=(work, done, of), name="window-task", daemon=True)
 		self._threads = [one for one in self._threads if one.is_alive()] + [thread]
@@ -20225,14 +20141,9 @@ class ToastStack:
 		stage.bind("<Configure>", lambda _: self._draw(), add="+")
 
 	def add(
-		self,
-		words: str,
-		icon: str = "info",
-		action: str = "",
-		command: Act = lambda: None,
-		*,
+		self, words: str, icon: str = "info", action: str = "", command: Act = lambda: None, *,
 		stays: bool = False,
-	) -> None:
+	) -> None:  # fmt: skip
 		"""Show a message."""
 		self._count += 1
 		while len(self._toasts) >= self.MOST:  # what passes makes room before what stays
@@ -21621,7 +21532,7 @@ class Framed(Owner, Protocol):
 class Starter(Owner, Protocol):
 	"""What owns the start window."""
 
-	def begin(self, work: Callable[[Joining], MeetingController], words: str) -> None: ...
+	def begin(self, work: Begin, words: str) -> None: ...
 
 	def cancel(self) -> None: ...
 
@@ -23811,7 +23722,7 @@ class WindowLoop:
 		self.start.frame.pack(fill="both", expand=True)
 		return self.start
 
-	def begin(self, work: Callable[[Joining], MeetingController], words: str) -> None:
+	def begin(self, work: Begin, words: str) -> None:
 		"""Join or host, saying `words` meanwhile; it goes on whatever becomes of the view."""
 		if self.start and not self.joining:
 			self.joining, self._words = Joining(), words
@@ -23924,12 +23835,7 @@ class WindowLoop:
 NO_DISPLAY = "There is no display, or no font, for a window: use --headless."
 
 
-def run_window(
-	app: Program,
-	begin: Callable[[Joining], MeetingController] | None = None,
-	address: str = "",
-	gone: Act = lambda: None,
-) -> int:
+def run_window(app: Program, begin: Begin | None = None, address: str = "", gone: Act = lambda: None) -> int:
 	"""Show the window until it is closed and `gone`; returns the exit status.
 
 	It shows the start window at once, and the meeting that `begin` starts, or the one at `address`, when
