@@ -3337,6 +3337,16 @@ class TileTable:
 		self._version = 0
 		self._begin(Geometry(-1, 0, 0))
 
+	def take(self, message: ScreenMessage) -> None:
+		"""A message of who shares; PeerFault where it breaks the rules below."""
+		match message:
+			case Geometry():
+				self.set_geometry(message)
+			case Rectangle():
+				self.put(message)
+			case Commit():
+				self.commit(message)
+
 	def set_geometry(self, geometry: Geometry) -> None:
 		"""Start a new epoch; PeerFault unless it is higher than the last."""
 		if geometry.epoch <= self.geometry.epoch:
@@ -5175,23 +5185,19 @@ class Room:
 	"""
 
 	def __init__(self, title: str, host: str, meeting: str, token: Callable[[int], str]):
-		self.title = title
-		self.host = host
-		self.meeting = meeting
+		self.title, self.host, self.meeting, self.token = title, host, meeting, token
 		self.members: dict[int, Member] = {}
 		self.names = NameRegister(host)
 		self.shelf = FileShelf(self)
 		self.planes = Planes(self)
 		self.streams = Streams(self)
-		self.counter = 0
-		self.newest_id = 0
+		self.counter = self.newest_id = 0
 		self.began = 0.0  # unix seconds
 		self.epoch = 1  # which server of the meeting this is
 		self.served_by = host  # at whose computer
 		self.chat = Chat(self)
 		self.settings = {1: Setting()}
 		self.classroom = Classroom(self)
-		self.token = token
 		self.now = self.clock = 0.0  # of the message that is handled
 
 	def begin_epoch(self, epoch: int) -> None:
@@ -6410,9 +6416,7 @@ class KnownHosts:
 		self._directory = home / "known_hosts"
 		self._lock = threading.Lock()
 		self._hosts = {host.fingerprint: host for host in self._read()}
-
-	def get(self, fingerprint: str) -> KnownHost | None:
-		return self._hosts.get(fingerprint)
+		self.get = self._hosts.get
 
 	def all(self) -> list[KnownHost]:
 		"""The one seen last first."""
@@ -7058,8 +7062,7 @@ class TlsLink:
 		sock.setblocking(False)
 		with suppress(OSError):
 			sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-		self.loop = loop
-		self.socket = sock
+		self.loop, self.socket = loop, sock
 		self.on_open: Callable[[TlsLink], None] = lambda link: None
 		self.on_bytes: Callable[[bytes], None] = lambda data: None
 		self.on_room: Act | None = None
@@ -7068,8 +7071,7 @@ class TlsLink:
 		self.limit = LINK_QUEUE
 		self.fingerprint = ""
 		self.closed = False
-		self._context = context
-		self._server = server
+		self._context, self._server = context, server
 		self._tls: ssl.SSLSocket | None = None
 		self._ready = False
 		self._closing = ""
@@ -7272,23 +7274,19 @@ class TileFeed:
 	QUICK = 0.15  # seconds from a commit to its acknowledgement
 
 	def __init__(self, link: TlsLink, table: TileTable):
-		self._link = link
-		self._table = table
+		self._link, self._table = link, table
 		self._cursor = TileCursor()
 		self._under_way: deque[tuple[int, float]] = deque()
 		self._change = 0
 		self._took = 0.0
 		self._pointer: Pointer | None = None
-		link.on_room = self._fill
-		link.ask_room()
+		link.on_room, self.update = self._fill, link.ask_room
+		self.update()
 
 	@property
 	def ready(self) -> bool:
 		"""Whether a change could be begun now."""
 		return not self._cursor.waiting and len(self._under_way) < (2 if self._took < self.QUICK else 1)
-
-	def update(self) -> None:
-		self._link.ask_room()
 
 	def restart(self, table: TileTable) -> None:
 		"""Go on with another table."""
@@ -7341,8 +7339,7 @@ class TlsStream:
 
 	def __init__(self, sock: Socket, context: TlsContext, *, server: bool):
 		self._handle = sock  # shutting it down does not touch the TLS object
-		self._context = context
-		self._server = server
+		self._context, self._server = context, server
 		self._tls: ssl.SSLSocket  # once it is open
 
 	def open(self, deadline: float) -> None:
@@ -8237,9 +8234,7 @@ class ChildKeeper:
 		self._spoke = False
 		self._unanswered = 0
 		self._worker = Worker(f"reader-{self.name}", self._run, lambda: self._orders.put(None))
-
-	def start(self) -> None:
-		self._worker.start()
+		self.start, self.stop = self._worker.start, self._worker.stop
 
 	def tell(self, do: str, **more: Any) -> None:
 		self._orders.put(json.dumps({"do": do, **more}))
@@ -8255,9 +8250,6 @@ class ChildKeeper:
 			log.error("the %s hangs and is killed", self.name)
 			process.kill()
 		self.tell("beat")
-
-	def stop(self) -> None:
-		self._worker.stop()
 
 	def close(self, deadline: float = 3.0) -> None:
 		"""End the child, which is killed after `deadline` seconds, and the threads; twice is harmless."""
@@ -8805,9 +8797,7 @@ class _PortScan:
 	def __init__(
 		self, loop: DiscoveryLoop, targets: list[tuple[str, str, int]], opened: Callable[[str], None]
 	):
-		self._loop = loop
-		self._targets = targets[::-1]
-		self._opened = opened
+		self._loop, self._targets, self._opened = loop, targets[::-1], opened
 		self._trying: dict[Socket, float] = {}
 
 	def step(self, now: float) -> float | None:
@@ -8923,9 +8913,7 @@ class MeetingFinder(DiscoveryLoop):
 			self._ask_directly(address)
 
 	def _open_mouths(self) -> None:
-		wanted = {interface.address for interface in self._interfaces} | (
-			{""} if self._bind is None else set()
-		)
+		wanted = {one.address for one in self._interfaces} | ({""} if self._bind is None else set())
 		for gone in self._mouths.keys() - wanted:
 			self.drop(self._mouths.pop(gone))
 		for address in wanted - self._mouths.keys():
@@ -9288,8 +9276,7 @@ class _CaptureCamera(_DriverThread, Camera):
 
 	def __init__(self, capture: Any, label: str, released: Act = lambda: None):
 		super().__init__("capture", label)
-		self._capture = capture
-		self._released = released
+		self._capture, self._released = capture, released
 		self._picture: Picture | None = None
 		self._thread.start()
 
@@ -10405,10 +10392,8 @@ class _Frames(Camera, ScreenSource):
 	"""
 
 	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Act = lambda: None):
-		self._fps = fps
+		self._fps, self._picture, self._close = fps, picture, close
 		self._start: float | None = None
-		self._picture = picture
-		self._close = close
 		self._next = 0
 		self._closed = False
 		self._lock = threading.Lock()
@@ -10575,8 +10560,7 @@ class _PacedMicrophone(Microphone):
 	_SLEPT = 1.0  # seconds behind: the machine slept, so do not catch up
 
 	def __init__(self, read: Callable[[], Samples], room: Acoustics | None = None):
-		self._piece = read
-		self._room = room
+		self._piece, self._room = read, room
 		self._pace = BLOCK_SECONDS * (1 - 100e-6 if room else 1)  # two sound cards never agree
 		self._start: float | None = None
 		self._count = 0
@@ -10666,8 +10650,7 @@ class _PacedSpeaker(Speaker):
 	_BUFFER = 0.1  # seconds that a writer may be late, as with a real device
 
 	def __init__(self, start: float, recorder: _WavRecorder | None):
-		self._start = start
-		self._recorder = recorder
+		self._start, self._recorder = start, recorder
 		self._at = 0
 		self._closed = False
 		self._lock = threading.Lock()
@@ -11156,14 +11139,12 @@ class MixerProcess:
 		self._mixer = AudioMixer()
 		self._peers: dict[int, MixerPeer] = {}
 		self._mail: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
+		self.tell = self._mail.put
 		self._say = say
 		self._tick = 0
 		self._late_ticks = 0
 		self._lateness: deque[float] = deque([0.0], maxlen=250)
 		self._came = (0, 0)  # datagrams in this tick and in the last
-
-	def tell(self, message: Json | None) -> None:
-		self._mail.put(message)
 
 	def run(self) -> None:
 		"""Mix until told to end: a tick every 16 ms of absolute time, receiving in between."""
@@ -11507,20 +11488,14 @@ class ScreenShareManager:
 			self._acknowledge()
 
 	def _on_presenter(self, message: ScreenMessage) -> None:
-		match message:
-			case Geometry():
-				self._table.set_geometry(message)
-			case Rectangle():
-				self._table.put(message)
-			case Commit():
-				self._table.commit(message)
-				self._unsaid.append(message)
-				self._changed = True
-				if len(self._unsaid) > self.MOST_UNSAID:
-					raise PeerFault("flood", "commit")
-			case Pointer():
-				self._pointer = message
-				self._moved = True
+		self._table.take(message)
+		if isinstance(message, Commit):
+			self._unsaid.append(message)
+			self._changed = True
+			if len(self._unsaid) > self.MOST_UNSAID:
+				raise PeerFault("flood", "commit")
+		elif isinstance(message, Pointer):
+			self._pointer, self._moved = message, True
 
 	def _pass_on(self) -> None:
 		"""Tell the viewers what is new, once for all that came together: a presenter may say it too often."""
@@ -12565,8 +12540,7 @@ class ConferenceServer:
 	"""
 
 	def __init__(self, options: ServerOptions, identity: Identity):
-		self.options = options
-		self.identity = identity
+		self.options, self.identity = options, identity
 		self.ports = Ports.at(options.base)
 		self.counters = Counters()
 		self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
@@ -13034,8 +13008,7 @@ class MediaPlane(ABC):
 	loop: DatagramLoop
 
 	def __init__(self, options: ClientOptions, welcome: Json, counters: Counters):
-		self._options = options
-		self._counters = counters
+		self._options, self._counters = options, counters
 		self.path = MediaPath(self._connected(), *self._keys(welcome), layered=self.PLANE == "video")
 
 	def _connected(self) -> UdpPort:
@@ -13349,10 +13322,7 @@ class DeviceThread(ABC):
 	_STEADY = 30.0  # who fails sooner is tried ever more rarely
 
 	def __init__(self, name: str, options: ClientOptions, send: Sends, on_device: OnDevice):
-		self._what = name
-		self._options = options
-		self._send = send
-		self._on_device = on_device
+		self._what, self._options, self._send, self._on_device = name, options, send, on_device
 		self._was_live = False
 		self._live_at = -math.inf
 		self._turns = 0
@@ -13360,6 +13330,7 @@ class DeviceThread(ABC):
 		self.on = False  # whether it is wanted, and may yet be had
 		self._news = threading.Condition()
 		self._worker = Worker(name, self._run, self._wake)
+		self.close = self._worker.close
 
 	def turn(self, on: bool) -> None:
 		"""Ask for the device on or off; returns at once."""
@@ -13373,9 +13344,6 @@ class DeviceThread(ABC):
 		"""Another device was chosen: use that one, if one is on."""
 		if self._turns:
 			self.turn(self.on)
-
-	def close(self) -> None:
-		self._worker.close()
 
 	def _wake(self) -> None:
 		with self._news:
@@ -13981,6 +13949,7 @@ class ScreenViewer:
 		self._rates = Rates()
 		self._looked = -math.inf
 		self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
+		self.close = self._worker.close
 
 	def put(self, link: ScreenLink, message: ScreenMessage) -> None:
 		"""Take a message; PeerFault when far more comes than was acknowledged."""
@@ -13996,9 +13965,6 @@ class ScreenViewer:
 		"""Nobody shares any longer."""
 		self._ends += 1
 		self._jobs.put((None, None))
-
-	def close(self) -> None:
-		self._worker.close()
 
 	def picture(self) -> Shown:
 		"""(serial, newest whole picture with the mouse pointer in it)."""
@@ -14096,8 +14062,7 @@ class ScreenPresenter:
 		self.opened = False
 		self.paused: Callable[[], bool] = lambda: False  # while it is, nothing is grabbed
 		self.feed: TileFeed | None = None
-		self._source = source
-		self._loop = loop
+		self._source, self._loop = source, loop
 		self._table = TileTable()
 		self._ready = threading.Event()  # the link has room for something new
 		self._quality = self.BEST_QUALITY
@@ -14215,13 +14180,7 @@ class ScreenPresenter:
 
 	def _offer(self, messages: list[ScreenMessage], pointer: Pointer | None) -> None:
 		for message in messages:
-			match message:
-				case Geometry():
-					self._table.set_geometry(message)
-				case Rectangle():
-					self._table.put(message)
-				case Commit():
-					self._table.commit(message)
+			self._table.take(message)
 		feed = self.feed  # sending may find the link lost, which takes it away
 		if feed is None:
 			return
@@ -15380,13 +15339,13 @@ class Requests(Part):
 		super().__init__(controller)
 		# not from 0: a server takes a known number for a repetition
 		self._number = secrets.randbelow(1 << 52)
-		self._waiting: dict[int, Say] = {}
+		self.waiting: dict[int, Say] = {}  # for an answer
 		self._said: dict[int, Said] = {}
 
 	def make(self, message: Json, on_answer: Say) -> None:
 		"""Send `message` with a number; the answer or error with that number comes back."""
 		self._number += 1
-		self._waiting[self._number] = on_answer
+		self.waiting[self._number] = on_answer
 		numbered = {**message, "ref": self._number}
 		if message["type"] in SAID and len(self._said) < MOST_SAID:
 			self._said[self._number] = Said(numbered)
@@ -15394,13 +15353,9 @@ class Requests(Part):
 		elif link := self.me.server.standing:
 			link.send(**numbered)
 
-	@property
-	def pending(self) -> bool:
-		return bool(self._waiting)
-
 	def answer(self, message: Json) -> bool:
 		"""Hand `message` to whoever asked for it; False if nobody did."""
-		call = self._waiting.pop(number := message.get("ref", -1), None)
+		call = self.waiting.pop(number := message.get("ref", -1), None)
 		self._said.pop(number, None)
 		if call:
 			call(message)
@@ -15411,7 +15366,7 @@ class Requests(Part):
 
 		Not what the server heard DEAD_SECONDS before the loss: it had confirmed it if it had taken it.
 		"""
-		for number in list(self._waiting):
+		for number in list(self.waiting):
 			said = self._said.get(number)
 			if said is None or (said.link is lost and lost.heard - said.at > DEAD_SECONDS):
 				self.answer({"type": "error", "code": "unreachable", "ref": number})
@@ -15818,7 +15773,7 @@ class Commands(Part):
 
 	def _do_leave(self, command: Json) -> None:
 		leave = partial(self.me.leave, "left", command.get("ref"))
-		if not (self.me.requests.pending and self.me.server.standing):
+		if not (self.me.requests.waiting and self.me.server.standing):
 			leave()
 			return
 		self.me.requests.make({"type": "leave"}, lambda _: leave())  # is answered after all before it
@@ -16537,6 +16492,7 @@ class AppGiver:
 		self.url = f"http://{own}:{self._server.server_address[1]}"
 		self.given = GivenApp(self.url, self.name, self.size, sha256, qr_picture(self.url))
 		self._worker = Worker("app-giver", self._serve, self._server.cut).start()
+		self.close = self._worker.close
 
 	def _listen(self, own: str, *places: Address) -> _GiveServer:
 		http = importlib.import_module("http.server")  # takes 3 MB
@@ -16562,9 +16518,6 @@ class AppGiver:
 				server.handle_request()
 				server.cut_silent(monotonic())
 			server.cut()
-
-	def close(self) -> None:
-		self._worker.close()
 
 
 # ====
@@ -16838,9 +16791,7 @@ class Program:
 		*, look: bool = True,
 	):  # fmt: skip
 		self.orders = orders or queue.SimpleQueue()
-		self._options = options
-		self._server = server
-		self._home = home
+		self._options, self._server, self._home = options, server, home
 		self._settings = Settings(home)
 		self._known = KnownHosts(home)
 		self._tokens = ResumeTokens(home)
@@ -17180,8 +17131,7 @@ class DemoWatch:
 	"""Sees each one's clock in the picture and hears each one's tone in the mix."""
 
 	def __init__(self, controller: MeetingController, names: Sequence[str]):
-		self._controller = controller
-		self._names = names
+		self._controller, self._names = controller, names
 		self._sound: deque[Samples] = deque(maxlen=AUDIO_RATE // BLOCK)
 		controller.media.ear = self._sound.append
 		controller.do({"do": "watch", "streams": {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}})
@@ -19106,17 +19056,11 @@ class ListView(Painted):
 		canvas = self.canvas
 		canvas.bind("<Configure>", lambda _: self.show(self.rows, again=True))
 		canvas.bind(
-			"<MouseWheel>",
-			lambda event: self.scroll(-event.delta // 2 if abs(event.delta) >= 60 else -event.delta * 20),
+			"<MouseWheel>", lambda at: self.scroll(at.delta // -2 if abs(at.delta) >= 60 else -20 * at.delta)
 		)
-		moves = (
-			("<Button-4>", -1, "units"),
-			("<Button-5>", 1, "units"),
-			("<Prior>", -1, "pages"),
-			("<Next>", 1, "pages"),
-		)
-		for key, by, what in moves:
-			canvas.bind(key, partial(self.yview, "scroll", by, what))
+		wheel = {"<Button-4>": (-1, "units"), "<Button-5>": (1, "units")}
+		for key, how in {**wheel, "<Prior>": (-1, "pages"), "<Next>": (1, "pages")}.items():
+			canvas.bind(key, partial(self.yview, "scroll", *how))
 		self.walkable()
 		canvas.bind("<FocusIn>", partial(self._walk, 0))
 
@@ -21509,8 +21453,7 @@ class SidePanel:
 
 # ====
 # [31] DIALOGS - start window, check, invitation, sharing, settings
-# Uses: BASICS, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
-# STAGE, PANELS
+# Uses: BASICS, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE, PANELS
 
 
 class Owner(Protocol):
@@ -23897,14 +23840,11 @@ def _check_options(options: Namespace, fail: Callable[[str], NoReturn]) -> None:
 	if options.pin_file is not None:
 		options.pin = first_line(options.pin_file)
 	options.bind = own_address(options.bind)
-	pin = "a" if options.pin is None else options.pin.strip()
+	pin, demo = "a" if options.pin is None else options.pin.strip(), options.demo
 	for wrong, words in (
 		(not pin, "The PIN must not be empty."),
 		(len(pin) > MAX_PIN, f"A PIN has {MAX_PIN} characters at most."),
-		(
-			options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD,
-			f"A demo has 1 to {MOST_IN_CROWD} participants.",
-		),
+		(demo not in (None, *range(1, MOST_IN_CROWD + 1)), f"A demo has 1 to {MOST_IN_CROWD} participants."),
 		(options.orphan_seconds < 0, "--orphan-seconds is 0 or more."),
 		(options.json and not (options.list or options.doctor), "--json goes with --list and --doctor."),
 	):
@@ -24044,8 +23984,7 @@ class ReportHandler(logging.Handler):
 
 	def __init__(self, directory: Callable[[], Path], say: Callable[[str], None]):
 		super().__init__(logging.ERROR)
-		self._directory = directory
-		self._say = say
+		self._directory, self._say = directory, say
 		self._left = self.MOST_A_RUN
 
 	def emit(self, record: logging.LogRecord) -> None:
@@ -24200,12 +24139,9 @@ def prepare_streams() -> None:
 	if os.path.expanduser("~") == "~":  # no account and no HOME
 		os.environ["HOME"] = tempfile.gettempdir()
 	if sys.platform == "win32" and sys.stdout is None and _take_console():
-		for name, console, mode in (
-			("stdin", "CONIN$", "r"),
-			("stdout", "CONOUT$", "w"),
-			("stderr", "CONOUT$", "w"),
-		):
-			setattr(sys, name, open(console, mode))  # noqa: SIM115 - open until the end
+		output = "CONOUT$", "w"
+		for name, console in {"stdin": ("CONIN$", "r"), "stdout": output, "stderr": output}.items():
+			setattr(sys, name, open(*console))  # noqa: SIM115 - open until the end
 	sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - this and the next are file descriptors 0 and 1
 	sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
 	for stream in (sys.stdin, sys.stdout, sys.stderr):
@@ -24273,11 +24209,9 @@ def has_display() -> bool:
 
 
 def show_window(
-	options: Namespace,
-	home: Path,
-	begin: Callable[[Program, Joining], MeetingController] | None = None,
+	options: Namespace, home: Path, begin: Callable[[Program, Joining], MeetingController] | None = None,
 	address: str = "",
-) -> int:
+) -> int:  # fmt: skip
 	"""The window, unless one is open; `begin` brings its meeting, or that is at `address`."""
 	if not has_display():
 		raise Refused("device", NO_DISPLAY)
@@ -24354,13 +24288,9 @@ def role_demo(options: Namespace) -> int:
 			shutil.copy(chosen_before, home)
 		os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
 		if has_display() and not options.headless:
-			return show_window(
-				options,
-				Path(home),
-				lambda program, joining: program.demo(options.demo, CROWD_VOICES, joining),
-			)
-		server = asdict(server_options(options))
-		chosen = client_options(options)
+			who = options.demo, CROWD_VOICES
+			return show_window(options, Path(home), lambda program, joining: program.demo(*who, joining))
+		server, chosen = asdict(server_options(options)), client_options(options)
 		print("There is no display: the demo says what it sees and hears.", flush=True)
 		chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"
 		chosen.given |= {"camera", "mic", "speaker"}
@@ -24469,9 +24399,8 @@ def run(arguments: Sequence[str]) -> int:
 	sys.setswitchinterval(0.0005)
 	os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for children, too
 	gc.freeze()  # to look through what stands now stops every thread for 20 ms
-	role = next(
-		(role for name, role in ROLES.items() if getattr(options, name) not in (None, False)), role_find
-	)
+	asked = (role for name, role in ROLES.items() if getattr(options, name) not in (None, False))
+	role = next(asked, role_find)
 	if options.headless or role not in WINDOWED:
 		close_splash()
 	return role(options)

@@ -543,7 +543,7 @@ class Listener(cs.MeetingController):
 		shot = self.snapshot()
 		assert len(shot.chat) <= cs.StateManager.MOST_LINES and len(shot.files) <= cs.StateManager.MOST_FILES
 		assert len(shot.people) <= 2 * cs.MAX_PEOPLE + 1 and len(shot.asks) <= cs.StateManager.MOST_ASKS
-		assert len(self.loop._timers) < 100 and len(self.requests._waiting) < 100
+		assert len(self.loop._timers) < 100 and len(self.requests.waiting) < 100
 		for words in self.words:
 			assert re.sub("[\n\t\u200c\u200d]", "", words).isprintable(), words
 		self.words.clear()
