@@ -541,8 +541,7 @@ class FairQueue:
 
 	def discard(self, item: Hashable) -> None:
 		"""`item` waits no longer."""
-		flow = self._flows.pop(item, None)
-		if flow is None:
+		if (flow := self._flows.pop(item, None)) is None:
 			return
 		gone: Any = item
 		for depth in range(len(flow), -1, -1):
@@ -806,10 +805,8 @@ def _that(holds: Callable[[Any], bool], expected: str) -> Check:
 
 def _text(limit: int, pattern: str = "(?s:.*)") -> Check:
 	fits = re.compile(pattern).fullmatch
-	return _that(
-		lambda text: isinstance(text, str) and len(text) <= limit and fits(text) is not None,
-		f"a text of at most {limit}",
-	)
+	words = f"a text of at most {limit}"
+	return _that(lambda text: isinstance(text, str) and len(text) <= limit and fits(text) is not None, words)
 
 
 def _integer(low: int, high: int) -> Check:
@@ -902,7 +899,6 @@ MOST_ANSWERS = 5
 MOST_FILES = 1_000
 MOST_ROWS = 250  # of attendance, in one message
 DAY_SECONDS = 86_400
-
 
 # -- records: what is known of a person, a line, a file on offer, a meeting
 
@@ -1098,22 +1094,26 @@ _REFUSAL: Shape = {"code": _CODE, **_VALUES}
 _ASKED = _exactly("share", "camera", "work", "stand_by")
 SIGNED = {"record": _text(4_000), "signature": _hex(64)}
 
-
 FEATURES = ("sound_pairs", "webp", "patch")  # what not every version 1 has; each side says its own
 _FEATURES = _listing(_CODE, 32)
-
+_HELLO: Shape = {
+	"v": _COUNT, "name": _TYPED, "pin?": _flag, "resume?": _TOKEN, "host?": _TOKEN, "epoch?": _EPOCH,
+	"features?": _FEATURES,
+}  # fmt: skip
+_WELCOME: Shape = {
+	"id": _ID, "name": _NAME, "role": _ROLE, "resume": _TOKEN, "features?": _FEATURES,  # of the newcomer
+	"video_up": _KEY, "video_down": _KEY, "audio_up": _KEY, "audio_down": _KEY,
+	"meeting": _hex(16), "title": _NAME, "host": _NAME, "epoch": _EPOCH, "served_by": _NAME, "lasted?": _TIME,
+	"users": _listing(_USER, MAX_PEOPLE), "presenter": _ID, "largest_file": _COUNT,
+	"chat": _listing(_record({**_LINE, **_OWN}), HISTORY),
+	"private": _listing(_record({**_PRIVATE_LINE, **_OWN}), HISTORY),
+	"files": _listing(_record(FileOffer.shape()), MOST_FILES),
+	"host_key?": _TOKEN, "record?": _record(SIGNED), "pin?": _text(MAX_PIN),
+}  # fmt: skip
 
 # Each may carry `ref` too, either way.
 CLIENT_MESSAGES: Mapping[str, Shape] = {
-	"hello": {
-		"v": _COUNT,
-		"name": _TYPED,
-		"pin?": _flag,
-		"resume?": _TOKEN,
-		"host?": _TOKEN,
-		"epoch?": _EPOCH,
-		"features?": _FEATURES,
-	},
+	"hello": _HELLO,
 	"probe": {"v": _COUNT, "meeting": _hex(16)},
 	"proof": {"signature": _hex(64)},
 	"pin": {"message": _hex(33)},
@@ -1193,32 +1193,7 @@ def may_say(role: str, kind: str) -> bool:
 
 
 SERVER_MESSAGES: Mapping[str, Shape] = {
-	"welcome": {
-		"id": _ID,
-		"name": _NAME,
-		"role": _ROLE,
-		"meeting": _hex(16),
-		"title": _NAME,
-		"host": _NAME,
-		"video_up": _KEY,
-		"video_down": _KEY,
-		"audio_up": _KEY,
-		"audio_down": _KEY,
-		"resume": _TOKEN,
-		"users": _listing(_USER, MAX_PEOPLE),
-		"chat": _listing(_record({**_LINE, **_OWN}), HISTORY),
-		"private": _listing(_record({**_PRIVATE_LINE, **_OWN}), HISTORY),
-		"files": _listing(_record(FileOffer.shape()), MOST_FILES),
-		"presenter": _ID,
-		"largest_file": _COUNT,
-		"epoch": _EPOCH,
-		"served_by": _NAME,
-		"lasted?": _TIME,
-		"host_key?": _TOKEN,
-		"record?": _record(SIGNED),
-		"pin?": _text(MAX_PIN),
-		"features?": _FEATURES,
-	},
+	"welcome": _WELCOME,
 	"prove": {"meeting": _hex(16), "epoch": _COUNT, "id": _ID, "nonce": _TOKEN},
 	"waiting": {},
 	"pin": {"message": _hex(33)},
@@ -1531,8 +1506,7 @@ def file_failed(code: str) -> bytes:
 
 def parse_file_answer(line: bytes) -> int | None:
 	"""The offset of READY, None for DONE; Refused for FAILED, else PeerFault."""
-	found = _FILE_ANSWER.fullmatch(line)
-	if found is None:
+	if (found := _FILE_ANSWER.fullmatch(line)) is None:
 		raise PeerFault("bad_answer")
 	offset, _, code = found.groups()
 	if code is not None:
@@ -1605,7 +1579,6 @@ class Acknowledge(NamedTuple):
 
 
 ScreenMessage = Geometry | Rectangle | Commit | Pointer | Acknowledge
-
 
 _SCREEN_LAYOUTS: Mapping[int, tuple[type[ScreenMessage], struct.Struct]] = {
 	1: (Geometry, struct.Struct(">BIHH")),
@@ -2187,17 +2160,17 @@ class JitterBuffer:
 		"""Blocks since the start (received, lost, concealed, late); jitter_ms, buffer_ms of the last 5 s."""
 		slack, lateness = self._watch.summary()
 		waiting = len(self._pending) / AUDIO_RATE
+		counts = dict(zip(("received", "lost", "concealed", "late"), self.counts, strict=True))
 		return {
-			**dict(zip(("received", "lost", "concealed", "late"), self.counts, strict=True)),
-			"jitter_ms": round(1000.0 * lateness, 1),
-			"buffer_ms": round(1000.0 * (slack + waiting), 1),
+			**counts,
+			"jitter_ms": round(1e3 * lateness, 1),
+			"buffer_ms": round(1e3 * (slack + waiting), 1),
 		}
 
 	def _fresh(self, now: float) -> Samples:
 		seq = self._next
 		self._next += 1
-		entry = self._blocks.pop(seq, None)
-		if entry is None:
+		if (entry := self._blocks.pop(seq, None)) is None:
 			return self._conceal()
 		self._account(seq)
 		samples, at = entry
@@ -2609,8 +2582,7 @@ class AudioMixer:
 
 	def push(self, id: int, seq: int, samples: Samples | None, now: float) -> None:
 		"""Take a block of speaker `id` as JitterBuffer.push does; unknown and muted ones are ignored."""
-		buffer = self._buffers.get(id)
-		if buffer is not None and id not in self._muted:
+		if (buffer := self._buffers.get(id)) is not None and id not in self._muted:
 			buffer.push(seq, samples, now)
 
 	@property
@@ -2665,9 +2637,8 @@ class AudioMixer:
 		for id, gains in self._gains.items():
 			if not gains.keys().isdisjoint(talkers):
 				there = rooms.get(id, [id])
-				times = np.array(
-					[0.0 if one in there else gains.get(one, 1.0) for one in talkers], np.float32
-				)
+				wished = [0.0 if one in there else gains.get(one, 1.0) for one in talkers]
+				times = np.array(wished, np.float32)
 				own[id] = _as_sent(times @ waves) if times.any() else None
 		return own
 
@@ -3033,9 +3004,7 @@ class Reassembler:
 	@property
 	def lost(self) -> int:
 		"""Frames so far. From any thread."""
-		return sum(
-			stream.lost for streams in list(self._streams.values()) for stream in list(streams.values())
-		)
+		return sum(one.lost for streams in list(self._streams.values()) for one in list(streams.values()))
 
 	def collect_only(self, ids: Collection[int]) -> None:
 		"""Parts of others than `ids` are dropped from now on, and no longer asked for."""
@@ -3068,8 +3037,7 @@ class Reassembler:
 	def push_batch(self, buffer: bytes | memoryview, segment: int, now: float) -> list[WholeFrame]:
 		"""Take a buffer of datagrams of `segment` bytes each (the last may be shorter), as GRO gives it."""
 		view = memoryview(buffer)
-		run = _parse_batch(view, segment)
-		if run is not None:
+		if (run := _parse_batch(view, segment)) is not None:
 			frames = [self._take(run, now)]
 		else:
 			step = max(1, segment)
@@ -3237,8 +3205,7 @@ class RetransmissionCache:
 		share of what that receiver was sent of late. `seal(number, frame)`: where frames are stored open.
 		"""
 		asked_for = (one for one in self._frames.values() if one.numbers.get(receiver) == nack.number)
-		sent = next(asked_for, None)
-		if sent is None or now - sent.at > self.LIFE:
+		if (sent := next(asked_for, None)) is None or now - sent.at > self.LIFE:
 			return []
 		sealed = seal(nack.number, sent.frame) if seal else sent.frame
 		total = parts_of(len(sealed))
@@ -3624,11 +3591,8 @@ class ReceiverReport:
 		elif took < (REPORT_CALM if now - self._trouble_at > FORGET_AFTER + REPORT_CALM else REPORT_USUAL):
 			return None
 		self._before, self._at = counts, now
-		return {
-			"loss": round(gone / (gone + whole), 4) if gone else 0.0,
-			"delay_ms": round(1e3 * queue, 1),
-			"kbps": round(came / 125.0 / took, 1),
-		}
+		loss = round(gone / (gone + whole), 4) if gone else 0.0
+		return {"loss": loss, "delay_ms": round(1e3 * queue, 1), "kbps": round(came / 125.0 / took, 1)}
 
 	def _queue(self, now: float) -> float:
 		lags = [lag for at, lag in self._lags if now - at < REPORT_URGENT]
@@ -3721,6 +3685,7 @@ class BandwidthEstimator:
 
 Sizes = Mapping[tuple[int, int], float]  # bytes of a picture, by sender and layer
 LayerRate = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
+LayerRates = Mapping[int, LayerRate]  # by sender
 
 USUAL_SIZES = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
 FRAME_SECONDS = 0.1  # that one picture may take on a path
@@ -3768,9 +3733,8 @@ def picture_size(seen: Sizes, sender: int, layer: int) -> float:
 
 
 def allocate(
-	path: BandwidthEstimator, asked: Mapping[int, LayerRate], held: Mapping[int, LayerRate], sizes: Sizes,
-	first: int,
-) -> dict[int, LayerRate]:  # fmt: skip
+	path: BandwidthEstimator, asked: LayerRates, held: LayerRates, sizes: Sizes, first: int
+) -> dict[int, LayerRate]:
 	"""What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less; the rest
 	is for the speaker `first`, then for larger tiles. `held` is what was had so far."""
 	if path.rate == math.inf:
@@ -3861,7 +3825,7 @@ class LayerAllocator:
 			other.allocation.pop(ident, None)
 		return changes
 
-	def subscribe(self, ident: int, wanted: Mapping[int, LayerRate], now: float) -> Allocation:
+	def subscribe(self, ident: int, wanted: LayerRates, now: float) -> Allocation:
 		"""`ident` wants to see these from now on, {sender: (layer, fps)}, and nobody else. Beyond MOST_PIXELS
 		they come at the lowest layer."""
 		left, kept = MOST_PIXELS, {}
@@ -3916,8 +3880,7 @@ class LayerAllocator:
 		changes: Allocation = []
 		short: dict[int, BandwidthEstimator] = {}
 		for ident, counts in sent.items():
-			person = self.people.get(ident)
-			if person and person.down.rate < math.inf:
+			if (person := self.people.get(ident)) and person.down.rate < math.inf:
 				short[ident] = person.down
 			report = person.uplink.report(*counts, now) if person else None
 			if person and report and now - self._dropped_at > LOSS_MEMORY:
@@ -3976,7 +3939,7 @@ class LayerAllocator:
 		"""{receiver: (layer, fps)} of everyone who receives `sender`."""
 		return dict(self._receivers.get(sender, ()))
 
-	def _cost(self, rates: Mapping[int, LayerRate]) -> float:
+	def _cost(self, rates: LayerRates) -> float:
 		return sum(picture_size(self.sizes, sender, layer) * fps for sender, (layer, fps) in rates.items())
 
 	def _allocate(self, ident: int, now: float) -> Allocation:
@@ -3997,16 +3960,13 @@ class LayerAllocator:
 				changes += self._encode(sender, now)
 		return changes
 
-	def _note_lingering(
-		self, before: Mapping[int, LayerRate], after: Mapping[int, LayerRate], now: float
-	) -> None:
+	def _note_lingering(self, before: LayerRates, after: LayerRates, now: float) -> None:
 		for sender, (layer, fps) in before.items():
 			if after.get(sender, (None, 0))[0] != layer:
 				self._lingering[sender, layer] = (fps, now + LINGER)
 
 	def _encode(self, sender: int, now: float, *first: Reroute) -> Allocation:
-		person = self.people.get(sender)
-		if person is None:
+		if (person := self.people.get(sender)) is None:
 			return list(first)
 		wanted, routes = self.wanted_layers(sender, now), self.routes(sender)
 		level = min(self.people[one].level for one in (sender, *routes)) if wanted else 0
@@ -4173,8 +4133,7 @@ class Pacer:
 		self._earn(now)
 		leaving: list[tuple[int, memoryview]] = []
 		while budget > 0 and (self._credit >= 0.0 or not self.paced(now)):
-			frame = self._next(now)
-			if frame is None:
+			if (frame := self._next(now)) is None:
 				break
 			leaving.append((frame.lane.receiver, self._take(frame, now)))
 			budget -= len(leaving[-1][1])
@@ -4190,8 +4149,7 @@ class Pacer:
 	def forget(self, receiver: int) -> None:
 		"""Drop what is queued for a receiver that has left."""
 		self._slow.discard(receiver)
-		lane = self._lanes.pop(receiver, None)
-		if lane is None:
+		if (lane := self._lanes.pop(receiver, None)) is None:
 			return
 		begun = [entry[2] for entry in self._begun if entry[2].lane is lane]
 		for frame in (*lane.waiting, *begun):
@@ -4656,8 +4614,7 @@ class FileShelf:
 
 	def file_whole(self, file: str) -> Effects:
 		"""The upload of `file` is complete and verified: offer it."""
-		offer = self.offers.get(file)
-		if offer is None or offer.whole:
+		if (offer := self.offers.get(file)) is None or offer.whole:
 			return []
 		self.offers[file] = replace(offer, whole=True)
 		return [Keep("files", [file]), self._tell(offer, "file_offer", **offer.message())]
@@ -4694,8 +4651,7 @@ class FileShelf:
 
 	def file_gone(self, file: str, why: Refused) -> Effects:
 		"""Withdraw `file`."""
-		offer = self.offers.pop(file, None)
-		if offer is None:
+		if (offer := self.offers.pop(file, None)) is None:
 			return []
 		return [Keep("files", [file]), FileGone(file), self._tell(offer, "file_gone", file=file, **why.told)]
 
@@ -5025,8 +4981,7 @@ class Planes:
 
 	def share_start(self, ident: int) -> Effects:
 		"""Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
-		member = self.room.members.get(ident)
-		if member is None:
+		if (member := self.room.members.get(ident)) is None:
 			raise Refused("bad_ticket")
 		may = self.room.classroom.may(member, "share")
 		if self.presenter and self.presenter != ident:
@@ -5041,8 +4996,7 @@ class Planes:
 
 	def share_stop(self, ident: int) -> Effects:
 		"""Free the screen, if `ident` has it."""
-		member = self.room.members.get(ident)
-		if not member or not member.sharing:
+		if not (member := self.room.members.get(ident)) or not member.sharing:
 			return []
 		told = self.room.tell_all("screen_stop", id=ident, name=member.name)
 		return [ShareStopped(ident), told, self.room.change(member, sharing=False, paused=False)]
@@ -5053,8 +5007,7 @@ class Planes:
 		return [self.room.change(member, paused=message["on"])]
 
 	def _on_take_over(self, member: Member, message: Json) -> Effects:
-		former = self.room.members.get(self.presenter)
-		if former is None or former.id == member.id:
+		if (former := self.room.members.get(self.presenter)) is None or former.id == member.id:
 			return []
 		self.taken = self.room.now
 		self._tickets = {key: one for key, one in self._tickets.items() if one.direction != "presenter"}
@@ -5380,8 +5333,7 @@ class Room:
 
 		Rate and rights are looked at before.
 		"""
-		member = self.members.get(ident)
-		if member is None:
+		if (member := self.members.get(ident)) is None:
 			return []
 		self.now, self.clock = now, clock
 		kind = message["type"]
@@ -5419,8 +5371,7 @@ class Room:
 
 	def reach(self, name: str) -> Member:
 		"""Who has that name; Refused where nobody does."""
-		member = self.named(name)
-		if member is None:
+		if (member := self.named(name)) is None:
 			raise Refused("no_such_person", name=name)
 		return member
 
@@ -5702,13 +5653,8 @@ class StateManager:
 		known = {entry.file for entry in self.current.files}
 		before = self.current.person(self.current.presenter)
 		self._on_user_list(message)
-		self.update(
-			link="live",
-			me=message["id"],
-			files=self._merged_files(message),
-			pin=message.get("pin", self.current.pin),
-			**{key: message[key] for key in same},
-		)
+		facts = {key: message[key] for key in same} | {"pin": message.get("pin", self.current.pin)}
+		self.update(link="live", me=message["id"], files=self._merged_files(message), **facts)
 		self._on_rooms({"groups": []})
 		lines = [*message["chat"], *message["private"]]
 		for line in sorted(lines, key=lambda line: int(line["n"])):
@@ -5852,8 +5798,7 @@ class StateManager:
 		return [{"event": "speaking", "id": ident or None, "name": person.name if person else None}]
 
 	def _entry(self, offer: Json) -> FileEntry:
-		known = self.file(offer["file"])
-		if known and known.state not in ("gone", "failed"):
+		if (known := self.file(offer["file"])) and known.state not in ("gone", "failed"):
 			return replace(known, sender=offer["from"])
 		own = offer["from"] == self.current.name
 		return FileEntry.read({**offer, "name": safe_file_name(offer["name"])}, own=own)
@@ -5880,8 +5825,7 @@ class StateManager:
 
 	def change_file(self, file: str, **changes: Any) -> None:
 		"""Change fields of a file's entry, if it is known."""
-		entry = self.file(file)
-		if entry:
+		if entry := self.file(file):
 			self.put_file(replace(entry, **changes))
 
 	def _say_offer(self, entry: FileEntry) -> None:
@@ -6061,9 +6005,8 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
 		yield _find("network", state, words, *wrong, count=len(physical), names=", ".join(physical))
 	if by_kind["vpn"] and not facts.meetings:
 		words = "A VPN is on ({place}): it may keep the room's network out."
-		yield _find(
-			"network", "warn", words, "vpn", "Switch the VPN off and look again.", place=by_kind["vpn"][0]
-		)
+		step = "Switch the VPN off and look again."
+		yield _find("network", "warn", words, "vpn", step, place=by_kind["vpn"][0])
 
 
 def _on_meetings(facts: Facts) -> Iterator[Finding]:
@@ -6467,7 +6410,6 @@ class KnownHosts:
 
 _Setting = TypeVar("_Setting")
 
-
 # What a user may set, and what holds until then; None: what the program was started with (ClientOptions).
 SETTINGS: Mapping[str, Any] = {
 	**dict.fromkeys(("name", "address", "camera", "mic", "speaker", "sound")),
@@ -6609,8 +6551,7 @@ class PinProof:
 	def __init__(self, pin: str, fingerprint: str, *, host: bool):
 		import spake2  # takes 60 ms
 
-		secret = unicodedata.normalize("NFKC", pin).strip().encode()
-		if not secret:
+		if not (secret := unicodedata.normalize("NFKC", pin).strip().encode()):
 			raise UsageError("the PIN must not be empty")
 		ids = {"idA": b"connectsphere/1 client", "idB": b"connectsphere/1 host" + fingerprint.encode()}
 		self._spake = (spake2.SPAKE2_B if host else spake2.SPAKE2_A)(secret, **ids)
@@ -7097,10 +7038,6 @@ class TlsLink:
 	def connected(self) -> bool:
 		return self._tls is not None
 
-	@property
-	def local_address(self) -> str:
-		return str(self.socket.getsockname()[0])
-
 	def send(self, data: bytes) -> None:
 		"""Queue `data`; a peer that leaves more than `limit` bytes unread is dropped."""
 		if self.closed or self._closing:
@@ -7361,8 +7298,7 @@ class TlsStream:
 		line, deadline = bytearray(), deadline or monotonic() + self.STALL
 		while not line.endswith(b"\n"):
 			self._allow(deadline)
-			byte = self._tls.recv(1)
-			if not byte:
+			if not (byte := self._tls.recv(1)):
 				raise ConnectionResetError(errno.ECONNRESET, "closed within a line")
 			line += byte
 			if len(line) > limit:
@@ -7375,8 +7311,7 @@ class TlsStream:
 		for left in range(size, 0, -FILE_BLOCK):
 			rest, until = block[:left], self._start_block()
 			while rest:
-				count = self._tls.recv_into(rest)
-				if not count:
+				if not (count := self._tls.recv_into(rest)):
 					raise ConnectionResetError(errno.ECONNRESET, "closed before the end")
 				rest = rest[count:]
 				self._judge_pace(until)
@@ -7540,9 +7475,7 @@ def connect_link(loop: Loop, address: Address, source: str | None = None) -> Tls
 	return TlsLink(loop, begin_connecting(address, source), client_context(), server=False)
 
 
-def connect_stream(
-	address: Address, source: str | None = None, patience: float = HANDSHAKE_SECONDS
-) -> TlsStream:
+def connect_stream(address: Address, source: str | None, patience: float = HANDSHAKE_SECONDS) -> TlsStream:
 	"""A TlsStream to `address`, connected within `patience` and not yet open."""
 	sock = socket.create_connection(address, patience, (source, 0) if source else None)
 	return TlsStream(sock, client_context(), server=False)
@@ -7668,9 +7601,8 @@ def code_address(code: str) -> str | None:
 	text = code.upper().replace("-", "").translate(str.maketrans("OIL", "011"))
 	if not 4 <= len(text) <= 8 or set(text) - set(CODE_LETTERS):
 		return None
-	number, check = divmod(
-		functools.reduce(lambda n, c: n * 32 + CODE_LETTERS.index(c), text, 0), _CODE_CHECK
-	)
+	coded = functools.reduce(lambda n, c: n * 32 + CODE_LETTERS.index(c), text, 0)
+	number, check = divmod(coded, _CODE_CHECK)
 	if check != 1:
 		return None
 	for network in map(IPv4Network, _CODED):
@@ -7875,9 +7807,7 @@ class UdpPort:
 				log.info("the system cannot cut datagrams here (%s): sent one by one from now on", error)
 				self._counters.add("udp.no_gso")
 				self._gso = False
-		return all(
-			self.send(batch[start : start + DATAGRAM], address) for start in range(0, len(batch), DATAGRAM)
-		)
+		return all(self.send(batch[at : at + DATAGRAM], address) for at in range(0, len(batch), DATAGRAM))
 
 	def _try(self, send: Callable[..., int], *args: Any, unknown: Collection[int] = ()) -> bool:
 		"""Whether `send(*args)` works; OSError for an error in `unknown`.
@@ -7955,9 +7885,8 @@ def start_child(
 			environment["__PYVENV_LAUNCHER__"], python = python, base
 		command = [python, str(here)] if "." in here.stem else [python, "-m", here.stem]
 		environment["PYTHONSAFEPATH"] = "1"  # not modules of the working directory
-		environment["PYTHONPATH"] = os.pathsep.join(
-			filter(None, [str(here.parent), environment.get("PYTHONPATH")])
-		)
+		modules = str(here.parent), environment.get("PYTHONPATH")
+		environment["PYTHONPATH"] = os.pathsep.join(filter(None, modules))
 	start = partial(
 		subprocess.Popen[str], [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
 		env=environment, text=True, encoding="utf-8", errors="replace",
@@ -8178,8 +8107,7 @@ class Voice:
 				self._speak(*line)
 
 	def _speak(self, words: str, language: str) -> None:
-		command = voice_command(language)
-		if not command:
+		if not (command := voice_command(language)):
 			return
 		try:
 			self._process = process = subprocess.Popen(
@@ -8199,8 +8127,7 @@ class Voice:
 	def close(self) -> None:
 		"""Be silent at once."""
 		self._worker.stop()
-		process = self._process
-		if process is not None:
+		if (process := self._process) is not None:
 			with suppress(OSError):
 				process.terminate()
 		self._worker.close()
@@ -8245,8 +8172,7 @@ class ChildKeeper:
 		Questions are counted, not seconds, so that a computer which slept kills nobody.
 		"""
 		self._unanswered += 1
-		process = self._process
-		if process and self._unanswered > self.MOST_UNANSWERED[self._spoke]:
+		if (process := self._process) and self._unanswered > self.MOST_UNANSWERED[self._spoke]:
 			log.error("the %s hangs and is killed", self.name)
 			process.kill()
 		self.tell("beat")
@@ -8254,8 +8180,7 @@ class ChildKeeper:
 	def close(self, deadline: float = 3.0) -> None:
 		"""End the child, which is killed after `deadline` seconds, and the threads; twice is harmless."""
 		self._worker.close(deadline)
-		process = self._process
-		if process and process.poll() is None:
+		if (process := self._process) and process.poll() is None:
 			log.warning("the %s did not end within %.1f s and is killed", self.name, deadline)
 			process.kill()
 			self._worker.close(deadline)
@@ -8969,8 +8894,7 @@ class MeetingFinder(DiscoveryLoop):
 			targets = scan_targets(self._interfaces, self._known, self._base_port)
 			reachable = [target for target in targets if target[0] in self._mouths]
 			self._scan = _PortScan(self, reachable, self._ask_directly)
-		due = self._scan.step(now)
-		if due is None:
+		if (due := self._scan.step(now)) is None:
 			self._scan = None
 			due = self._settle(now, self._scans + 1)
 		return due
@@ -9187,7 +9111,6 @@ def qr_picture(text: str) -> Picture:
 
 
 # ---- Camera
-
 
 HANDOVER_SECONDS = 2.0  # until the former user of a device lets it go
 
@@ -9481,9 +9404,8 @@ class _SoundCards:
 
 	def _infos(self, audio: Any, kind: str) -> list[dict[str, Any]]:
 		infos = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
-		return [
-			info | {"name": _utf8(info["name"])} for info in infos if info[f"max{kind.title()}Channels"] > 0
-		]
+		channels = f"max{kind.title()}Channels"
+		return [info | {"name": _utf8(info["name"])} for info in infos if info[channels] > 0]
 
 	def _find(self, audio: Any, spec: str, kind: str) -> list[dict[str, Any]]:
 		infos = self._infos(audio, kind)
@@ -9792,8 +9714,7 @@ class _WindowSystem:
 		"""Whether another program's window lies over a part of it in `area`."""
 		for above in self._above(window):
 			with suppress(DeviceError):  # it was closed meanwhile
-				place = self.rectangle(above)
-				if place and not place.within(area).empty:
+				if (place := self.rectangle(above)) and not place.within(area).empty:
 					return True
 		return False
 
@@ -9950,8 +9871,7 @@ class _XDesktop(_WindowSystem):
 		self._tell_manager(window, "_NET_WM_STATE", 1, self._atom("_NET_WM_STATE_DEMANDS_ATTENTION"))
 
 	def rectangle(self, window: int) -> _Rectangle | None:
-		about = self._ask("get_window_attributes", window)
-		if not about:
+		if not (about := self._ask("get_window_attributes", window)):
 			raise DeviceError("The shared screen got lost.")
 		frame = self._outermost(window)
 		size = self._ask("get_geometry", frame)
@@ -10230,8 +10150,7 @@ class _DesktopScreen(ScreenSource):
 			return self._grab()
 
 	def pointer(self) -> tuple[int, int] | None:
-		at = self._windows.pointer()
-		if at is None or self._picture is None:
+		if (at := self._windows.pointer()) is None or self._picture is None:
 			return None
 		x, y = at[0] - self._area.left, at[1] - self._area.top
 		if not (0 <= x < self._area.width and 0 <= y < self._area.height):
@@ -10685,7 +10604,6 @@ def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
 
 # ---- Sound: voices for the demo
 
-
 _VOICE_SECONDS = 12
 _VOWELS = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
 
@@ -10706,9 +10624,8 @@ def _voice(number: int) -> Samples:
 	while at < _VOICE_SECONDS - 2.5:
 		for _ in range(random.integers(3, 9)):
 			formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
-			loud = (
-				np.array((1.0, 0.6, 0.3)) / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
-			).sum(1)
+			off = (hz - formants) / (60.0 + 0.06 * formants)
+			loud = (np.array((1.0, 0.6, 0.3)) / (1.0 + off**2)).sum(1)
 			vowel = (loud[:, None] * np.sin(2 * np.pi * hz * bend)).sum(0) * np.hanning(len(time))
 			start = int(at * AUDIO_RATE)
 			sound[start : start + len(vowel)] += vowel
@@ -10807,9 +10724,7 @@ def _list_cameras() -> list[tuple[str, str]]:
 		firsts = [node for node in nodes if (node / "index").read_text().strip() == "0"]
 		return [(node.name.removeprefix("video"), (node / "name").read_text().strip()) for node in firsts]
 	# one may be another program's, and the next be free
-	return [
-		(str(index), Words("Camera {number}", number=index + 1)) for index in range(4) if _captures.has(index)
-	]
+	return [(str(n), Words("Camera {number}", number=n + 1)) for n in range(4) if _captures.has(n)]
 
 
 def list_devices() -> dict[str, list[tuple[str, str]]]:
@@ -10931,9 +10846,7 @@ class VideoRelay:
 
 	def received(self) -> dict[int, tuple[int, int, int]]:
 		"""Of each client so far: octets and pictures that came, pictures that were lost."""
-		return {
-			ident: (peer.octets, peer.pictures, peer.incoming.lost) for ident, peer in self._peers.items()
-		}
+		return {id: (peer.octets, peer.pictures, peer.incoming.lost) for id, peer in self._peers.items()}
 
 	def limit(self, pace: SetRate) -> None:
 		"""How fast pictures may reach a receiver."""
@@ -10952,12 +10865,10 @@ class VideoRelay:
 		ident, number, total, kind = VIDEO_HEADER.unpack_from(buffer)
 		if (ident, total, kind, segment) == (0, 0, Kind.PROBE, PROBE_SIZE):
 			if self._probes.take(address[0], now):
-				self._port.send(
-					VIDEO_HEADER.pack(0, 0, 0, Kind.PROBED) + buffer[VIDEO_HEADER.size : segment], address
-				)
+				token = bytes(buffer[VIDEO_HEADER.size : segment])
+				self._port.send(VIDEO_HEADER.pack(0, 0, 0, Kind.PROBED) + token, address)
 			return
-		peer = self._peers.get(ident)
-		if peer is None:
+		if (peer := self._peers.get(ident)) is None:
 			raise PeerFault("unknown_id")
 		if total == 0:
 			self._on_small(peer, kind, number, bytes(buffer[VIDEO_HEADER.size : segment]), address, now)
@@ -11081,9 +10992,7 @@ class VideoRelay:
 			if self._peers[ident].leave_at <= now:
 				self._send_waiting(self._peers[ident], now)
 		times = [self._peers[ident].leave_at for ident in self._gathering]
-		times += [
-			again for ident in tuple(self._mending) if (again := self._ask_again(ident, now)) is not None
-		]
+		times += [at for ident in tuple(self._mending) if (at := self._ask_again(ident, now)) is not None]
 		if (due := self._send_due(now)) is not None:
 			times.append(due)
 		return min(times, default=None)
@@ -11107,8 +11016,7 @@ class VideoRelay:
 		if address is not None:
 			for nack in peer.incoming.nacks(now):
 				self._port.send(peer.binding.small(Kind.NACK, encode_nack(nack)), address)
-		due = peer.incoming.next_due(now)
-		if due is None:
+		if (due := peer.incoming.next_due(now)) is None:
 			self._mending.discard(ident)
 		return due
 
@@ -11194,8 +11102,7 @@ class MixerProcess:
 
 	def _obey(self) -> bool:
 		while not self._mail.empty():
-			message = self._mail.get()
-			if message is None:
+			if (message := self._mail.get()) is None:
 				return False
 			self._do(message)
 		return True
@@ -11306,8 +11213,7 @@ class MixerProcess:
 
 def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 	"""The hidden role of the mixer's process; ends when standard input ends."""
-	first = stdin.readline()
-	if not first:
+	if not (first := stdin.readline()):
 		return 0
 
 	def say(message: Json) -> None:
@@ -11351,7 +11257,6 @@ class ServerOptions(Limits):
 
 
 # -- the screen plane
-
 
 # What each role may say. A hello with a ticket makes a presenter or a viewer of who has connected.
 SCREEN_SAYS: Mapping[str, tuple[type[ScreenMessage], ...]] = {
@@ -11759,7 +11664,6 @@ class FileStore:
 # Uses: BASICS, WIRE, BANDWIDTH, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES
 
 # -- the control plane
-
 
 LINES = (1_000, 100)  # what one connection may say at once, and a second on the long run
 OCTETS = (1 << 22, 1 << 16)  # and how many octets; a read counts as LEAST_READ of them at least
@@ -12202,8 +12106,7 @@ class Lobby:
 
 	def settle(self, ask: int, welcome: bool) -> None:
 		"""The host lets in, or turns away, who has waited; Refused where nobody does."""
-		session = self._waiting.get(ask)
-		if session is None or session.stage != "waiting":
+		if (session := self._waiting.get(ask)) is None or session.stage != "waiting":
 			raise Refused("no_such_person")
 		self.forget(session)
 		session.let_in = welcome
@@ -12657,12 +12560,8 @@ class ConferenceServer:
 	def place(self) -> Json:
 		"""Where the meeting is, as the event `serving` says it."""
 		address = self.options.bind or next((one.address for one in plausible_interfaces()), "127.0.0.1")
-		return {
-			"address": address,
-			"port": self.ports.control,
-			"title": self.room.title,
-			"fingerprint": self.identity.fingerprint,
-		}
+		facts = {"title": self.room.title, "fingerprint": self.identity.fingerprint}
+		return {"address": address, "port": self.ports.control, **facts}
 
 	def _describe(self) -> Json:
 		room, people = self.room, min(len(self.room.members), MAX_PEOPLE)
@@ -12832,13 +12731,11 @@ class ConferenceServer:
 	def _tell(self, effect: Tell) -> None:
 		line = encode_line(effect.message)
 		for ident in effect.to:
-			session = self.sessions.get(ident)
-			if session and session.stage == "in":
+			if (session := self.sessions.get(ident)) and session.stage == "in":
 				session.link.send(line)
 
 	def _expel(self, effect: Expel) -> None:
-		session = self.sessions.get(effect.id)
-		if session:
+		if session := self.sessions.get(effect.id):
 			log.info("member %d is out: %s", effect.id, effect.message.get("type", "left"))
 			session.end("removed", **effect.message)
 			self._forget(effect.id)
@@ -13085,10 +12982,10 @@ class Rates:
 			self._forget()
 			rows = list(self._rows)
 		known = sorted(delay for *_, delay in rows if delay is not None)
-		return sum(size > 0 for _, size, _ in rows) / RATE_SECONDS, {
-			"kbps": round(sum(size for _, size, _ in rows) * 8 / 1000 / RATE_SECONDS),
-			"latency_ms": round(known[len(known) // 2] * 1e3, 1) if known else None,
-		}
+		latency = round(known[len(known) // 2] * 1e3, 1) if known else None
+		kbps = round(sum(size for _, size, _ in rows) * 8 / 1000 / RATE_SECONDS)
+		often = sum(size > 0 for _, size, _ in rows) / RATE_SECONDS
+		return often, {"kbps": kbps, "latency_ms": latency}
 
 	def _forget(self) -> None:
 		while self._rows and self._rows[0][0] < monotonic() - RATE_SECONDS:
@@ -13793,15 +13690,16 @@ class MediaManager:
 		if video is None or stream is None:
 			return None
 		fps, figures = stream.rates.told()
-		return {
-			"layer": next((i for i in range(len(LAYERS)) if fits_layer(stream.size, i)), 0),
+		width, height = stream.size
+		layer = next((i for i in range(len(LAYERS)) if fits_layer(stream.size, i)), 0)
+		told = {
+			"layer": layer,
 			"fps": round(fps, 1),
-			"width": stream.size[0],
-			"height": stream.size[1],
+			"width": width,
+			"height": height,
 			"frames": stream.newest[0],
-			**video.incoming.counts(ident),
-			**figures,
 		}
+		return {**told, **video.incoming.counts(ident), **figures}
 
 	def quality(self, ident: int) -> StreamQuality:
 		"""What a window says of a sender's pictures; those lost are since the last call."""
@@ -14151,12 +14049,9 @@ class ScreenPresenter:
 			self._loop.post(lambda: self._offer(messages, pointer))
 
 	def _pointed(self, screen: ScreenSource) -> Pointer | None:
-		at = screen.pointer()
-		pointer = Pointer(at[0], at[1], True) if at else Pointer(0, 0, False)
-		if pointer == self._pointer:
-			return None
-		self._pointer = pointer
-		return pointer
+		at, before = screen.pointer(), self._pointer
+		self._pointer = Pointer(*at, True) if at else Pointer(0, 0, False)
+		return None if self._pointer == before else self._pointer
 
 	def _lossy(self, picture: Picture, mask: NDArray[np.bool_]) -> Iterator[Rectangle]:
 		epoch, width, height = self._geometry
@@ -14621,8 +14516,7 @@ class FileTransfers:
 		wait([move for move in moves.values() if not move.cancelled()], deadline)
 
 	def _entry(self, command: Json) -> FileEntry:
-		entry = self._state.file(wanted(command, "file", str))
-		if entry is None:
+		if (entry := self._state.file(wanted(command, "file", str))) is None:
 			raise Refused("no_such_file")
 		return entry
 
@@ -14664,8 +14558,7 @@ class FileTransfers:
 			path = str(transfer.path)
 			self._state.change_file(transfer.file, state="saved", path=path, done=transfer.size, rate=0.0)
 			self._tell(transfer, "file_saved", path=path, sha256=transfer.sha256)
-			entry = self._state.file(transfer.file)
-			if entry and entry.kind == "work":
+			if (entry := self._state.file(transfer.file)) and entry.kind == "work":
 				facts = {"from": entry.sender, "path": path, "sha256": transfer.sha256}
 				self._emit("hand_in", file=entry.file, **facts)
 
@@ -14673,9 +14566,8 @@ class FileTransfers:
 		if not transfer.file:
 			self._emit("error", transfer.command.get("ref"), **failure.event)
 			return
-		state = "gone" if failure.code == "no_such_file" else "failed"
-		if failure.code == "cancelled":
-			state = "gone" if transfer.upload else "offered"
+		after = {"no_such_file": "gone", "cancelled": "gone" if transfer.upload else "offered"}
+		state = after.get(failure.code, "failed")
 		self._state.change_file(transfer.file, state=state, reason=failure.reason, rate=0.0)
 		self._tell(transfer, "file_failed", **failure.event)
 
@@ -15032,7 +14924,6 @@ class CommandConnection:
 
 # -- commands
 
-
 # events that are facts for the log
 LOGGED = frozenset({"joined", "denied", "reconnecting", "reconnected", "device", "left", "ended"})
 # may be over at the next try
@@ -15216,10 +15107,8 @@ class ServerLink(Part):
 
 	def _look_for_host(self) -> None:
 		if self._finder is None:
-			known = [(self.options.address, self.options.port)]
-			self._finder = MeetingFinder(
-				self.options.bind, known, self.options.port, counters=self.me.counters
-			)
+			options, known = self.options, [(self.options.address, self.options.port)]
+			self._finder = MeetingFinder(options.bind, known, options.port, counters=self.me.counters)
 			self._finder.start()
 
 	def end_looking(self) -> None:
@@ -15231,11 +15120,10 @@ class ServerLink(Part):
 	def _on_closed(self, refused: Refused) -> None:
 		if self.state.stands("ended"):
 			return
+		answered = refused.code or refused.reason in ("refused", "timeout")
 		if not self.state.stands("joining"):
 			self._on_lost(refused)
-		elif (
-			not refused.code and refused.reason not in ("refused", "timeout") and monotonic() < self.try_until
-		):
+		elif not answered and monotonic() < self.try_until:
 			self.me.loop.later(0.2 * self.tries, self.connect)
 		else:
 			where = f"{self.options.address}:{self.options.port}"
@@ -15271,8 +15159,7 @@ class ServerLink(Part):
 
 	def ping(self) -> None:
 		"""Give up a link on which nothing is heard."""
-		link = self.link
-		if link is None or not link.welcomed or link.link.closed:
+		if (link := self.link) is None or not link.welcomed or link.link.closed:
 			return
 		now = monotonic()
 		if now - self._pinged > 2 * PING_SECONDS:  # asleep: what the host said meanwhile is yet to be read
@@ -15280,12 +15167,11 @@ class ServerLink(Part):
 		self._pinged = now
 		self.me.media.follow_devices()
 		if self.options.decode_all:
-			self.state.update(
-				quality={ident: self.me.media.quality(ident) for ident in self.me.media.watched}
-			)
+			media = self.me.media
+			self.state.update(quality={ident: media.quality(ident) for ident in media.watched})
 		if now - link.heard > DEAD_SECONDS:
 			link.link.discard("silent")
-		elif not is_own_address(link.link.local_address):
+		elif not is_own_address(link.link.socket.getsockname()[0]):
 			link.link.discard("moved")
 		else:
 			link.send("ping", t=now, took_ms=self.me.delay)
@@ -15297,8 +15183,7 @@ class ServerLink(Part):
 		title, host = message["title"], message["host"]
 		if self.options.host_key or self.state.stands("reconnecting"):
 			return True
-		known = self._known.get(fingerprint)
-		if known is None:
+		if (known := self._known.get(fingerprint)) is None:
 			if self._stands_in(message):
 				return True
 			other = self._known.get(self.options.stands_for) or self._known.imitated(fingerprint, title, host)
@@ -15659,8 +15544,7 @@ class Commands(Part):
 			self.me.refs.append(ref)
 		try:
 			name = str(command.get("do"))
-			handler = self._handler(name)
-			if handler is None:
+			if (handler := self._handler(name)) is None:
 				raise Refused("bad_command", key="do")
 			if not may_say(self.shot.role, MESSAGE_TYPES.get(name, name)):
 				raise Refused("not_allowed")
@@ -15679,24 +15563,22 @@ class Commands(Part):
 
 	def _tell_server(self, command: Json) -> None:
 		name = command["do"]
-		message = {
-			key.rstrip("?"): wanted(command, key.rstrip("?"), read)
-			if isinstance(read, type)
-			else read(self.state, command)
-			for key, read in PLAIN_COMMANDS[name].items()
-			if key[-1] != "?" or key[:-1] in command
-		}
+		message: Json = {}
+		for member, read in PLAIN_COMMANDS[name].items():
+			key = member.rstrip("?")
+			if key == member or key in command:
+				message[key] = (
+					wanted(command, key, read) if isinstance(read, type) else read(self.state, command)
+				)
 		self.me.ask(command, MESSAGE_TYPES.get(name) or name, **message)
 
 	def _do_admit(self, command: Json) -> None:
-		who, on = command.get("who"), wanted(command, "yes", bool)
-		asks = [
-			n for n, one in self.shot.asks.items() if n == command.get("n") or who in (one["name"], "all")
-		]
+		who, number, on = command.get("who"), command.get("n"), wanted(command, "yes", bool)
+		asks = [n for n, one in self.shot.asks.items() if n == number or who in (one["name"], "all")]
 		if not asks:
 			raise Refused("no_such_person")
-		for number in asks[1:] if who == "all" else ():
-			self.me.send("admit", ask=number, on=on)
+		for other in asks[1:] if who == "all" else ():
+			self.me.send("admit", ask=other, on=on)
 		self.me.ask(command, "admit", ask=asks[0], on=on)
 
 	def _do_agree(self, command: Json) -> None:
@@ -15870,8 +15752,7 @@ class Commands(Part):
 
 	def _do_snapshot(self, command: Json) -> None:
 		of, path = wanted(command, "of", str), wanted(command, "path", str)
-		picture = self._newest(command)
-		if picture is None:
+		if (picture := self._newest(command)) is None:
 			raise Refused("nothing_yet", name=of)
 		with _locally("bad_command", UNWRITABLE, path):
 			Path(path).write_bytes(encode_png(picture))
@@ -15891,11 +15772,8 @@ class Commands(Part):
 	def _do_stats(self, command: Json) -> None:
 		people, media = self.shot.people, self.me.media
 		video = {one.name: figures for one in people if (figures := media.video_stats(one.id)) is not None}
-		told = {
-			"audio": media.audio.stats() if media.audio else {},
-			"screen": self.me.screen.stats(),
-			"udp": media.udp(),
-		}
+		audio, screen = media.audio.stats() if media.audio else {}, self.me.screen.stats()
+		told = {"audio": audio, "screen": screen, "udp": media.udp()}
 		self.me.emit("stats", command.get("ref"), video=video, **told, counters=self.me.counters.snapshot())
 
 
@@ -15992,8 +15870,7 @@ class MeetingController:
 		"""Emit the last event, with the status of the process."""
 		if self.state.stands("ended"):
 			return
-		counters = self.counters.snapshot()
-		if counters:
+		if counters := self.counters.snapshot():
 			log.info("dropped and counted: %s", counters)
 		self.server.end_looking()
 		for ref in [one for one in self.refs if one != fields.get("ref")]:
@@ -16189,8 +16066,7 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
 		raise Refused("several_meetings", count=len(candidates))
 	if not candidates:
 		for ad in ads:
-			other = known.imitated(ad.fingerprint, ad.title, ad.host)
-			if other:
+			if other := known.imitated(ad.fingerprint, ad.title, ad.host):
 				raise Refused("host_changed", title=other.title, host=other.host)
 		if ads:
 			words = "“{title}” at {address} is hosted by someone new here: join it with --join."
@@ -16203,8 +16079,7 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
 
 def of_another_version(finder: MeetingFinder) -> Refused | None:
 	"""What to say where the only meeting is one of another version of this program."""
-	others = finder.other_versions()
-	if not others or finder.meetings():
+	if not (others := finder.other_versions()) or finder.meetings():
 		return None
 	return Refused("other_version", versions=[others[0][1]])
 
@@ -16374,9 +16249,8 @@ def own_program() -> tuple[Path, str]:
 def give_page(name: str, size: int) -> bytes:
 	"""The page that offers the program; its SHA-256 stands in the host's window, which none can forge."""
 	uv = f"It needs uv (docs.astral.sh/uv) and, at first, the internet: <code>uv run {name}</code>"
-	run = {".exe": "Then start it.", ".py": uv}.get(
-		Path(name).suffix, f"Then: <code>chmod +x {name}; ./{name}</code>"
-	)
+	other = f"Then: <code>chmod +x {name}; ./{name}</code>"
+	run = {".exe": "Then start it.", ".py": uv}.get(Path(name).suffix, other)
 	return f"""<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{APP_NAME}</title>
 <style>body{{font:18px sans-serif;max-width:34em;margin:3em auto;padding:0 1em}}
@@ -16921,9 +16795,7 @@ class Program:
 	def resume(self, name: str, joining: Joining | None = None) -> MeetingController:
 		return self.host_as_told(self._own(None), joining, name)
 
-	def host_as_told(
-		self, running: Json, joining: Joining | None = None, name: str = ""
-	) -> MeetingController:
+	def host_as_told(self, running: Json, joining: Joining | None, name: str = "") -> MeetingController:
 		"""Host the meeting that the command line describes, or go on with the one `running`."""
 		return self._host(name or str(self._server["host_name"]), {}, joining, running)
 
@@ -17085,13 +16957,9 @@ class Crowd:
 
 	def __init__(self, options: ClientOptions, count: int, voices: int, home: Path):
 		self._voices = voices
-		self._people = [
-			MeetingController(
-				replace(options, name=crowd_name(n), camera="pattern", mic=f"voice:{n}", speaker="none"),
-				home,
-			)
-			for n in range(count)
-		]
+		options = replace(options, camera="pattern", speaker="none")
+		each = (replace(options, name=crowd_name(n), mic=f"voice:{n}") for n in range(count))
+		self._people = [MeetingController(one, home) for one in each]
 		self._random = random.Random(count)
 		self._worker = Worker("crowd", self._run)
 
@@ -17861,9 +17729,8 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 			Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", Path("/System/Library/Fonts"),
 			Path("/Library/Fonts"),
 		]  # fmt: skip
-		return {
-			name: Path(at) / name for place in places for at, _, names in os.walk(place) for name in names
-		}
+		walks = itertools.chain.from_iterable(map(os.walk, places))
+		return {name: Path(at) / name for at, _, names in walks for name in names}
 
 	def _face(self, names: tuple[str, ...], size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 		path = next((self._files[name] for name in names if name in self._files), None)
@@ -18233,8 +18100,7 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
 		return [(0, 0, over)]
 	low, right = tall - foot, wide - side
 	boxes = [(0, 0, wide, top), (0, low, wide, tall), (0, top, side, low), (right, top, wide, low)]
-	middle = over.crop((side, top, right, low)).getchannel("A").getbbox()
-	if middle:
+	if middle := over.crop((side, top, right, low)).getchannel("A").getbbox():
 		boxes.append((middle[0] + side, middle[1] + top, middle[2] + side, middle[3] + top))
 	return [(box[0], box[1], over.crop(box)) for box in boxes]
 
@@ -18365,8 +18231,7 @@ class Look:
 
 	def photo(self, draw: Callable[..., Image.Image], *values: Any) -> ImageTk.PhotoImage:
 		"""What `draw` makes of `values`, drawn once; who shows it keeps it alive."""
-		found = self._photos.pop((draw, values), None)
-		if found is None:
+		if (found := self._photos.pop((draw, values), None)) is None:
 			found = ImageTk.PhotoImage(draw(*values), master=self.root)
 			self._pixels += found.width() * found.height()
 		self._photos[draw, values] = found
@@ -18687,9 +18552,8 @@ class Button(Painted):
 		self.command = command
 		edges = look.px(8 if kind == "link" else 28)
 		need = edges + look.font(size, bold=True).measure(text) + (look.px(24) if icon else 0)
-		super().__init__(
-			look, parent, width or (need if text else look.px(height)), look.px(height), focus=True
-		)
+		width = width or (need if text else look.px(height))
+		super().__init__(look, parent, width, look.px(height), focus=True)
 		self.bind("<Enter>", lambda _: self.show(hot=True))
 		self.bind("<Leave>", lambda _: self.show(hot=False, down=False))
 		self.bind("<Button-1>", lambda _: self.show(down=True))
@@ -19582,10 +19446,8 @@ def stage_boxes(count: int, width: int, height: int, gap: int, strip: int) -> li
 	top = height - strip - gap
 	small = min((width - gap * (count - 2)) // (count - 1), strip * 16 // 9)
 	left = (width - (count - 1) * small - (count - 2) * gap) // 2
-	return [
-		(0, 0, width, top),
-		*((left + at * (small + gap), top + gap, small, strip) for at in range(count - 1)),
-	]
+	others = ((left + at * (small + gap), top + gap, small, strip) for at in range(count - 1))
+	return [(0, 0, width, top), *others]
 
 
 def in_sight(widget: tk.Misc) -> bool:
@@ -20023,8 +19885,7 @@ class Stage(Painted):
 			self.hover.show(key)
 
 	def _twice(self, event: Event) -> None:
-		key = self._tile_at(event)
-		if key is not None and not self.under(event):
+		if (key := self._tile_at(event)) is not None and not self.under(event):
 			self.pin(key)
 
 	def _wheel(self, way: int) -> None:
@@ -20145,9 +20006,8 @@ class ToastStack:
 			area = at - action_room, y, action_room + px(6), height
 			stage.spot(f"toast:{toast.number}", area, partial(self._act, toast))
 		stage.icon(x + width - px(30), y + px(15), "close", 14, p.third, name="toast", anchor="nw")
-		stage.spot(
-			f"toast:x{toast.number}", (x + width - px(34), y, px(34), height), partial(self._drop, toast)
-		)
+		cross = x + width - px(34), y, px(34), height
+		stage.spot(f"toast:x{toast.number}", cross, partial(self._drop, toast))
 
 
 class Reactions:
@@ -20163,8 +20023,7 @@ class Reactions:
 
 	def add(self, char: str, name: str) -> None:
 		"""Let one rise."""
-		key = emoji_key(char)
-		if not key or len(self._floating) >= self.MOST:
+		if not (key := emoji_key(char)) or len(self._floating) >= self.MOST:
 			return
 		stage, look = self.stage, self.stage.look
 		self._count += 1
@@ -20397,8 +20256,7 @@ class SideBar:
 			for name in offered:
 				side: Literal["top", "bottom"] = "bottom" if COMMANDS[name].where == "foot" else "top"
 				self.buttons[name].pack(side=side, pady=(px(1), px(8 if name == "leave" else 1)))
-		me = shot.person(shot.me)
-		if me is None:
+		if (me := shot.person(shot.me)) is None:
 			return
 		mic_failed = shot.devices.get("mic", DeviceState()).state == "failed"
 		mic, camera, hand = map(shot.wants, ("mic", "camera", "hand"))  # what does not run yet is faint
@@ -20408,15 +20266,11 @@ class SideBar:
 			button.tip.words = why or COMMANDS[what].tip
 		self.buttons["users"].show(unread=len(shot.hands))
 		sharing = shot.presenter == shot.me and shot.me > 0
+		speak = "Mute" if mic else "Unmute" if shot.may("mic") else "Ask to speak"
+		filmed = "warn" if not camera else "card" if me.camera else "ghost"
 		looks = {
-			"mic": (
-				"Mute" if mic else "Unmute" if shot.may("mic") else "Ask to speak",
-				"live" if talking else "warn" if not mic else "card" if me.mic else "ghost",
-			),
-			"camera": (
-				"Stop video" if camera else "Start video",
-				"warn" if not camera else "card" if me.camera else "ghost",
-			),
+			"mic": (speak, "live" if talking else "warn" if not mic else "card" if me.mic else "ghost"),
+			"camera": ("Stop video" if camera else "Start video", filmed),
 			"share": ("Stop share", "live") if sharing else ("Share", "card"),
 			"hand": ("Lower hand", "primary") if hand else ("Raise hand", "card"),
 		}
@@ -20650,9 +20504,8 @@ class ChatRow(Row):
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		look, px, p, line = view.look, view.px, view.palette, self.line
-		lines, wide, more = self.panel.lines(
-			line.text, max(px(80), width - px(76 if line.own else 100)), self.whole
-		)
+		room = max(px(80), width - px(76 if line.own else 100))
+		lines, wide, more = self.panel.lines(line.text, room, self.whole)
 		action = tr("Show all") if more else tr("Show less") if self.whole else ""
 		wide = max(wide, look.font(13, bold=True).measure(action))
 		step = max(look.font(13).metrics("linespace"), px(19))
@@ -20744,8 +20597,7 @@ class ChatRow(Row):
 		found = iter(key for hit in EMOJI_PATTERN.findall(self.line.text) if (key := emoji_key(hit)))
 		for at, words in enumerate(lines[: seen.stop]):
 			for hit in re.finditer(blank, words):
-				char = next(found, "")
-				if char and at in seen:
+				if (char := next(found, "")) and at in seen:
 					left = x + font.measure(words[: hit.start()])
 					view.image(left, y + at * step + step // 2, view.look.emoji(char, 18), "w")
 
@@ -20882,8 +20734,7 @@ class Composer:
 		return self._boxes.setdefault(char, chr(0xE000 + len(self._boxes)))  # of the private use area
 
 	def _insert(self, char: str) -> None:
-		key = emoji_key(char)
-		if not key:
+		if not (key := emoji_key(char)):
 			self.entry.insert("insert", plain(char))
 			return
 		photo = self.look.emoji(key, 18)
@@ -21029,7 +20880,7 @@ class ChatPanel:
 			return
 		self._seen = seen
 		rows: list[Row] = []
-		notes = deque(self._notes)
+		notes, group = deque(self._notes), operator.attrgetter("sender", "to", "own")
 		before: ChatLine | None = None
 		day = ""
 		for line in shot.chat:
@@ -21041,11 +20892,7 @@ class ChatPanel:
 				now = today == time.strftime("%Y-%m-%d")
 				rows.append(NoteRow(f"{tr('Today')} {clock(line.at)}" if now else today))
 				day, before = today, None
-			joined = (
-				before
-				and (before.sender, before.to, before.own) == (line.sender, line.to, line.own)
-				and line.at - before.at < 180
-			)
+			joined = before and group(before) == group(line) and line.at - before.at < 180
 			rows.append(ChatRow(line, not joined, line.sender in shot.hosts, line.n in self._whole, self))
 			before = line
 		rows += [NoteRow(tr(words)) for _, words in notes]
@@ -21350,9 +21197,8 @@ class FilesPanel:
 		self.target = Choice(look, foot, [], "", lambda _: setattr(self, "picked", True), 36)
 		self.target.pack(fill="x", pady=(0, px(8)))
 		Button(look, foot, upload, tr("Send a file"), "upload", "primary").pack(fill="x")
-		Button(look, foot, lambda: view(""), tr("View Downloads"), "folder", "card").pack(
-			fill="x", pady=(px(8), 0)
-		)
+		folder = Button(look, foot, lambda: view(""), tr("View Downloads"), "folder", "card")
+		folder.pack(fill="x", pady=(px(8), 0))
 		self.list = ListView(look, self.frame)
 		self.list.pack(fill="both", expand=True, padx=(px(14), px(4)))
 
@@ -21383,9 +21229,8 @@ class FilesPanel:
 		elif title:
 			mine = shot.name in done
 			words = tr("Replace") if mine else tr("Hand in")
-			yield FlowRow(
-				tr("To be handed in: {title}", title=title), (("hand_in", words, not mine),), self.run
-			)
+			asked = tr("To be handed in: {title}", title=title)
+			yield FlowRow(asked, (("hand_in", words, not mine),), self.run)
 		if shot.leads:
 			yield offered_row("", "files", shot, self.run)
 
@@ -21429,9 +21274,7 @@ class SidePanel:
 		self.pages: dict[str, tk.Frame] = {}
 		self.buttons: dict[str, Button] = {}
 		for at, (name, words, room) in enumerate(self.TABS):
-			button = Button(
-				look, self.tabs, partial(chosen, name), tr(words), kind="ghost", height=38, width=px(room)
-			)
+			button = Button(look, self.tabs, partial(chosen, name), tr(words), "", "ghost", px(room), 38)
 			button.grid(row=0, column=at, sticky="ew", padx=px(3), pady=px(3))
 			self.tabs.columnconfigure(at, weight=1)
 			self.buttons[name] = button
@@ -22187,9 +22030,8 @@ class ShareDialog(Dialog):
 		note = "One moment…" if self.found is None else self.trouble
 		if found:
 			note = "While covered, the last picture stays." if found[-1][0][0] == "w" else ""
-		rows: list[Row] = [
-			DrawnRow(partial(self._pair, found[at : at + 2])) for at in range(0, len(found), 2)
-		]
+		pairs = (found[at : at + 2] for at in range(0, len(found), 2))
+		rows: list[Row] = [DrawnRow(partial(self._pair, pair)) for pair in pairs]
 		self.cards.configure(height=min(room, self.step[1] * len(rows) + self.look.px(34)))
 		rows += [NoteRow(tr(note))] * bool(note)
 		self.cards.show(rows, again=True)
@@ -23023,8 +22865,7 @@ class Actions:
 	def about(self, key: int | str) -> list[Entry]:
 		"""What can be done with a person, as menu entries."""
 		shot, entries = self.view.shot, list[Entry]()
-		one = shot.person(key)
-		if one and key == shot.me:
+		if (one := shot.person(key)) and key == shot.me:
 			return [(tr("Rename…"), partial(self.ask_name, one.name))]
 		for does in commands_at("person").values():
 			if one and does.may(shot) and does.whom(shot, one):
@@ -23252,10 +23093,8 @@ class MainAppView:
 
 	def _lines(self, shot: Snapshot) -> Iterator[tuple[Any, ...]]:
 		asked, rules, actions = shot.question, shot.rules, self.actions
-		leave, check = (
-			(tr("Leave"), actions.ask_leave),
-			(tr("Not working? Check this computer"), actions.check),
-		)
+		leave = tr("Leave"), actions.ask_leave
+		check = tr("Not working? Check this computer"), actions.check
 		if shot.link == "reconnecting":
 			yield tr("Reconnecting…"), "link", check
 		elif shot.presenter and shot.presenter == shot.me:
