@@ -16358,24 +16358,36 @@ class AppGiver:
 		self.path, self.name = own_program()
 		self.size = self.path.stat().st_size
 		with self.path.open("rb") as file:
-			sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+			self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
 		self._bucket = TokenBucket(max(GIVE_PIECE, rate / 4), rate)
 		self._lock = threading.Lock()
-		own = bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
-		self._server = self._listen(own, (bind or "", port), (bind or "", 0))
-		self.url = f"http://{own}:{self._server.server_address[1]}"
-		self.given = GivenApp(self.url, self.name, self.size, sha256, qr_picture(self.url))
+		self._bind = bind
+		self._server = self._listen((bind or "", port), (bind or "", 0))
 		self._worker = Worker("app-giver", self._serve, self._server.cut).start()
 		self.close = self._worker.close
 
-	def _listen(self, own: str, *places: Address) -> _GiveServer:
+	@property
+	def url(self) -> str:
+		"""Where this computer has it now: addresses change in mid lesson."""
+		return f"http://{self._address}:{self._server.server_address[1]}"
+
+	@property
+	def given(self) -> GivenApp:
+		"""What is offered, and where."""
+		return GivenApp(self.url, self.name, self.size, self._sha256, qr_picture(self.url))
+
+	@property
+	def _address(self) -> str:
+		return self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
+
+	def _listen(self, *places: Address) -> _GiveServer:
 		http = importlib.import_module("http.server")  # takes 3 MB
 		handler = type("Handler", (_GiveHandler, http.BaseHTTPRequestHandler), {})
 		server = type("Server", (_GiveServer, http.ThreadingHTTPServer), {})
 		for place in places:
 			with suppress(OSError):
 				return cast(_GiveServer, server(place, self, handler))
-		raise Refused("port", "The app cannot be offered at {address}.", address=own)
+		raise Refused("port", "The app cannot be offered at {address}.", address=self._address)
 
 	def may_send(self, size: int) -> bool:
 		"""Wait until `size` more bytes may go out; false when the offer has ended."""

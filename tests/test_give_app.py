@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,6 +114,19 @@ def test_the_program_arrives_whole() -> None:
 		given_bytes = get(f"{giver.url}/connectsphere.py")
 		assert given_bytes == (ROOT / "connectsphere.py").read_bytes()
 		assert hashlib.sha256(given_bytes).hexdigest() == giver.given.sha256
+
+
+def test_it_is_offered_where_this_computer_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+	"""School Wi-Fi gives another address in mid lesson: the next who looks sees that one."""
+	here = ["192.168.1.7"]
+	monkeypatch.setattr(cs, "plausible_interfaces", lambda: [SimpleNamespace(address=one) for one in here])
+	with contextlib.closing(cs.AppGiver(port=0)) as giver:
+		port = giver.url.rpartition(":")[2]
+		assert giver.given.url == f"http://192.168.1.7:{port}"
+		here[0] = "192.168.4.20"
+		assert giver.given.url == f"http://192.168.4.20:{port}"
+		here.clear()
+		assert giver.given.url == f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("path", ["/README.md", "/../README.md", "/connectsphere.py/", "/%2e%2e/x"])
