@@ -17092,6 +17092,7 @@ Your screen|Tu pantalla|Votre écran|आपकी स्क्रीन
 {count} lost|{count} perdidas|{count} perdues|{count} खोए
 Pin|Fijar|Épingler|पिन करें
 Unpin|Soltar|Désépingler|पिन हटाएँ
+More|Más|Plus|और
 Leave|Salir|Quitter|बाहर जाएँ
 Leave the meeting|Salir de la reunión|Quitter la réunion|मीटिंग से बाहर जाएँ
 Settings|Ajustes|Réglages|सेटिंग्स
@@ -17247,7 +17248,7 @@ Speaker volume|Volumen del altavoz|Volume du haut-parleur|स्पीकर क
 Clear voice: no echo, no noise (off for music)|Voz clara: sin eco ni ruido (no para música)|Voix claire : sans écho ni bruit (pas pour la musique)|साफ़ आवाज़: गूँज और शोर नहीं (संगीत के लिए बंद)
 Louder for me|Más alto para mí|Plus fort pour moi|मेरे लिए तेज़
 Softer for me|Más bajo para mí|Moins fort pour moi|मेरे लिए धीमा
-Mute for me, or hear again|Silenciar para mí, o volver a oír|Couper pour moi, ou entendre à nouveau|मेरे लिए म्यूट, या फिर सुनें
+Mute for me|Silenciar para mí|Couper pour moi|मेरे लिए म्यूट
 Hold Space to talk|Mantener Espacio para hablar|Maintenir Espace pour parler|बोलने के लिए Space दबाए रखें
 Pin the picture under the mouse|Fijar la imagen bajo el ratón|Épingler l'image sous la souris|माउस के नीचे का चित्र पिन करें
 This list|Esta lista|Cette liste|यह सूची
@@ -17350,19 +17351,17 @@ Only with the word|Solo con la palabra|Parole sur demande|केवल मौक
 Everyone sees {name}|Todos ven a {name}|Tous voient {name}|सब {name} को देख रहे हैं
 {by} turned your camera off|{by} apagó tu cámara|{by} a coupé votre caméra|{by} ने आपका कैमरा बंद किया
 We are all in one room|Estamos todos en una sala|Nous sommes tous dans une même salle|हम सब एक कमरे में हैं
-In my room, or not|En mi sala, o no|Dans ma salle, ou non|मेरे कमरे में, या नहीं
+In my room|En mi sala|Dans ma salle|मेरे कमरे में
 Not in my room|No en mi sala|Pas dans ma salle|मेरे कमरे में नहीं
 heard through the air|se oye por el aire|entendu dans la salle|सीधे कमरे में
 Give the word|Dar la palabra|Donner la parole|बोलने का मौका दें
-Take the word back|Retirar la palabra|Reprendre la parole|बोलने का मौका वापस लें
 You have the word|Tienes la palabra|Vous avez la parole|आपकी बारी है
 Show to everyone|Mostrar a todos|Montrer à tous|सबको दिखाएँ
-Stop showing to everyone|Dejar de mostrar a todos|Ne plus montrer à tous|सबको दिखाना बंद करें
 Ask to show the screen|Pedir que muestre la pantalla|Demander de montrer l'écran|स्क्रीन दिखाने को कहें
 All that lies over it is seen, too.|También se ve todo lo que está encima.|On voit aussi tout ce qui est devant.|इसके ऊपर जो कुछ है, वह भी दिखता है।
 PIN, if the meeting has one|PIN, si la reunión tiene uno|PIN, si la réunion en a un|PIN, यदि मीटिंग में हो
 {by} asks you to show your screen to everyone|{by} te pide mostrar tu pantalla a todos|{by} vous demande de montrer votre écran à tous|{by} चाहते हैं कि आप स्क्रीन सबको दिखाएँ
-Co-host, or no longer|Coanfitrión, o ya no|Co-animateur, ou plus|सह-होस्ट, या अब नहीं
+Co-host|Coanfitrión|Co-animateur|सह-होस्ट
 Rename…|Cambiar el nombre…|Renommer…|नाम बदलें…
 New name|Nombre nuevo|Nouveau nom|नया नाम
 Mute all|Silenciar a todos|Couper tous les micros|सबको म्यूट करें
@@ -18155,7 +18154,7 @@ Anchor = Literal["nw", "w", "center", "e", "ne", "n"]
 AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
 Event: TypeAlias = "tk.Event[Any]"
 Run = Callable[[str], object]  # does what has that name, or takes it
-Entry = tuple[str, Act] | None  # of a menu: words, what it does; None is a line
+Entry = tuple[Any, ...] | None  # of a menu: words, what it does, icon, tooltip, keys; None is a line
 ARROWS = (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1))
 KEYBOARD = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
 
@@ -18467,11 +18466,11 @@ class Painted:
 			self.actions[name]()
 
 
-def place_beside(look: Look, widget: tk.Misc, what: tk.Widget, width: int, height: int) -> None:
-	"""Put `what`, of that real size, at the right of a control of the left bar, else below or above one."""
+def place_beside(look: Look, widget: tk.Misc, what: tk.Widget, width: int, height: int, *box: int) -> None:
+	"""Put `what`, of that real size, at the right of a control of the left bar, else below or above it."""
 	root, gap = look.root, look.px(6)
-	x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
-	wide, tall = widget.winfo_width(), widget.winfo_height()
+	x, y, wide, tall = box or (0, 0, widget.winfo_width(), widget.winfo_height())
+	x, y = x + widget.winfo_rootx() - root.winfo_rootx(), y + widget.winfo_rooty() - root.winfo_rooty()
 	if x < wide // 2:
 		x, y = x + wide + gap, y + (tall - height) // 2
 	else:
@@ -18482,7 +18481,9 @@ def place_beside(look: Look, widget: tk.Misc, what: tk.Widget, width: int, heigh
 
 
 class Tooltip:
-	"""Words and key of a control on which the mouse rests for half a second."""
+	"""Words and key of a control, or a box of it, on which the mouse rests for half a second."""
+
+	box: tuple[int, ...] = ()
 
 	def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = ""):
 		self.look, self.widget, self.words, self.key = look, widget, words, key
@@ -18494,7 +18495,14 @@ class Tooltip:
 		widget.bind("<Button-1>", self._press, add="+")  # not ButtonPress, before which this goes
 		widget.bind("<Destroy>", self._hide, add="+")
 
-	def _enter(self, _: object) -> None:
+	def aim(self, words: str, key: str = "", *box: int) -> None:
+		"""Be about another box."""
+		if (words, key) != (self.words, self.key):
+			self._hide()
+			self.words, self.key, self.box, self._pressed = words, key, box, False
+			self._enter()
+
+	def _enter(self, _: object = None) -> None:
 		if self.words and not self._pressed:
 			self._due = self._due or self.widget.after(500, self._show)
 
@@ -18530,7 +18538,7 @@ class Tooltip:
 			tip.text(at, middle, self.key, 11, colour=p.panel, anchor="center")
 			x += px(8) + room
 		tip.configure(width=x + px(10))
-		place_beside(look, self.widget, tip.canvas, x + px(10), 2 * middle)
+		place_beside(look, self.widget, tip.canvas, x + px(10), 2 * middle, *self.box)
 
 
 class Card(Painted):
@@ -18894,12 +18902,13 @@ class Choice(Button):
 		words = next((words for value, words in self.options if value == self.value), self.value)
 		px, p, size = self.px, self.palette, self.text_size
 		colour = p.third if self.faint else colour
-		if self.caption:  # in two lines
-			self.text(px(6), height * 3 // 10, self.caption, 11, colour=p.third, room=width - px(10))
-			self.text(px(6), height * 7 // 10, words, size, colour=colour, room=width - px(10))
-			return
-		self.text(px(14), height // 2, words, size, colour=colour, room=width - px(44))
+		room = width - px(44)
 		self.icon(width - px(12), height // 2, "down", 16, p.second, anchor="e")
+		if self.caption:  # in two lines
+			self.text(px(6), height * 3 // 10, self.caption, 11, colour=p.third, room=room)
+			self.text(px(6), height * 7 // 10, words, size, colour=colour, room=room)
+		else:
+			self.text(px(14), height // 2, words, size, colour=colour, room=room)
 
 
 class Row(Protocol):
@@ -19639,10 +19648,9 @@ class ScreenZoom:
 class HoverButtons:
 	"""The small buttons and facts over the tile under the mouse."""
 
-	SHORT = ("share", "Ask to show the screen"), ("chat", "Write in private")  # of a person's menu
-
 	def __init__(self, stage: Stage):
 		self.stage = stage
+		self.tips: dict[str, tuple[Any, ...]] = {}  # by button: words, keys, box
 		self.under: int | str | None = None
 
 	def show(self, key: int | str | None) -> None:
@@ -19650,29 +19658,26 @@ class HoverButtons:
 		stage, look, px, self.under = self.stage, self.stage.look, self.stage.look.px, key
 		stage.wipe("hover")
 		if key is None or stage.tiles[key].box[2] < px(110):
+			stage.tip.aim("")
 			return
 		x, y, wide, _ = stage.tiles[key].box
 		right = x + wide - px(10) - (px(42) if self._poor(key) else 0)
-		said = dict(filter(None, stage.menu_for(key)))
-		icons = [(icon, said[tr(words)]) for icon, words in self.SHORT if tr(words) in said]
-		icons += ("pin", partial(stage.pin, key)), ("more", partial(self.menu, key))
-		icons = icons[-max(2, (right - x) // px(36)) :]
-		if key == "screen":
-			zooms = (("minus", 1 / 1.25), ("focus", 0), ("plus", 1.25))
-			icons = [*((icon, partial(stage.zoom.by, factor)) for icon, factor in zooms), *icons[:1]]
+		icons = stage.menu_for(key, "screen" if key == "screen" else "tile")[-max(2, (right - x) // px(36)) :]
 		pinned = stage.plan.pinned == key
 		words = tr("Unpin" if pinned else "Pin")
-		rooms = {icon: px(36) for icon, _ in icons}
+		rooms = {one[2]: px(36) for one in icons}
 		if wide > px(130 + 36 * len(icons)):
 			rooms["pin"] += look.font(12).measure(words) + px(4)
 		left = start = right - sum(rooms.values())
 		stage.box(left, y + px(10), right - left, px(32), 9, "#14181F", name="hover")
-		for icon, command in icons:
+		for _, command, icon, tip, keys in icons:
+			box, name = (left, y + px(10), rooms[icon], px(32)), f"hover:{icon}"
 			colour = "#7FAAFF" if icon == "pin" and pinned else "#FFFFFF"
 			stage.icon(left + px(9), y + px(17), icon, 18, colour, name="hover", anchor="nw")
 			if rooms[icon] > px(36):
 				stage.text(left + px(31), y + px(26), words, 12, colour=colour, name="hover")
-			stage.spot(f"hover:{icon}", (left, y + px(10), rooms[icon], px(32)), command)
+			stage.spot(name, box, command)
+			self.tips[name] = tip, keys, *box
 			left += rooms[icon]
 		self._facts(key, start)
 		stage.canvas.tag_raise("toast")
@@ -19732,7 +19737,8 @@ class Stage(Painted):
 		self.veiled = False
 		self.mirror = True  # the own picture, as people know it
 		self.best = False  # as good as a cable carries it
-		self.menu_for: Callable[[int | str], Sequence[Entry]] = lambda _: ()
+		self.menu_for: Callable[..., Sequence[Any]] = lambda *_: ()
+		self.tip = Tooltip(look, self.canvas, "")
 		self.pages_changed: Act = lambda: None
 		self._last: int | str | None = None
 		self._in_sight = True
@@ -19895,6 +19901,7 @@ class Stage(Painted):
 		key = self._tile_at(event)
 		if key != self.hover.under:
 			self.hover.show(key)
+		self.tip.aim(*self.hover.tips.get(self.under(event), [""]))
 
 	def _twice(self, event: Event) -> None:
 		if (key := self._tile_at(event)) is not None and not self.under(event):
@@ -20083,34 +20090,44 @@ class Command:
 	words: str  # on its button and in its menus
 	tip: str  # of its button, and among the shortcuts, where one without is listed with the one above
 	does: Callable[..., object]  # with the MainAppView, and in the menu of a person with the Person
-	where: str = "side"  # foot, top, bar; quiet, class: of the class's card; person: its menu; or a panel's
+	# foot, top, bar; quiet, class: of the class's card; person: its menu; tile, screen: over it; or a panel's
+	where: str = "side"
 	icon: str = ""  # where it is not called as the command is
 	host: bool = False  # only hosts and co-hosts may
 	when: Callable[[Snapshot], bool] = lambda _: True
 	whom: Callable[[Snapshot, Person], bool] = lambda *_: True  # in whose menu
+	on: Callable[[Snapshot, Person], bool] = lambda *_: False  # it is so: ticked there, and undone
 	apart: bool = False  # below a line in its menu
 	again: bool = False  # and again while its key is held
 
-	def may(self, shot: Snapshot) -> bool:
-		"""Whether it can be done now."""
-		return self.when(shot) and (shot.leads or not self.host)
+	def may(self, shot: Snapshot, *about: Person | None) -> bool:
+		"""Whether it can be done now, and with that other person."""
+		whom = all(one and one.id != shot.me and self.whom(shot, one) for one in about)
+		return whom and self.when(shot) and (shot.leads or not self.host)
 
 
 class Do:
-	"""Gives the command `do`, with the name of the person whose menu it is in as its `key`."""
+	"""Gives the command `do`; `key`: whose menu it is in, nobody where it is so already."""
 
 	def __init__(self, do: str, key: str = "who", **more: Any):
 		self.do, self.key, self.more = do, key, more
 
-	def __call__(self, view: Any, *about: Person) -> None:
-		view.act(self.do, **({self.key: about[0].name} if about else {}) | self.more)
+	def __call__(self, view: Any, about: Person | None = None, on: bool = False) -> None:
+		view.act(self.do, **({self.key: None if on else about.name} if about else {}) | self.more)
 
 
-class Hosts(Command):
-	"""A command of hosts and co-hosts without a key."""
+class Keyless(Command):
+	"""A command without a key."""
 
 	def __init__(self, words: str, does: Callable[..., object], where: str = "person", **more: Any):
-		super().__init__("", words, "", does, where, host=True, **more)
+		super().__init__("", words, "", does, where, **more)
+
+
+class Hosts(Keyless):
+	"""One of hosts and co-hosts."""
+
+	def __init__(self, *what: Any, **more: Any):
+		super().__init__(*what, host=True, **more)
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -20122,7 +20139,7 @@ COMMANDS: Mapping[str, Command] = {
 	"chat": Command("C", "Chat", "Chat", lambda v: v.flip_panel("messages")),
 	"users": Command("U", "Users", "Users", lambda v: v.flip_panel("attendees")),
 	"host": Command("", "Class", "Class", lambda v: v.flip_class(), "side", "shield", True),
-	"mute_all": Command("", "Mute all", "", lambda v: v.actions.mute_all(), "quiet attendees", "mic", True),
+	"mute_all": Hosts("Mute all", lambda v: v.actions.mute_all(), "quiet attendees", icon="mic"),
 	"quiet": Command(
 		"Ctrl+Shift+M", "", "Only with the word",
 		lambda v: v.act("permit", what="mic", on="mic" in v.shot.rules.off), "", host=True,
@@ -20140,7 +20157,7 @@ COMMANDS: Mapping[str, Command] = {
 		host=True, when=lambda shot: bool(shot.hands),
 	),
 	"invite": Command("", "Invite others", "Invite others", lambda v: v.actions.invite(), "class"),
-	"give": Command("", "Give this app to others", "", lambda v: v.actions.give_app(), "class"),
+	"give": Keyless("Give this app to others", lambda v: v.actions.give_app(), "class"),
 	"question": Hosts("Quick question…", lambda v: v.actions.ask_class(), "class"),
 	"answers": Hosts(
 		"Show the answers to all", Do("close_question"), "class",
@@ -20168,31 +20185,29 @@ COMMANDS: Mapping[str, Command] = {
 		when=lambda shot: shot.role == "host",
 	),
 	"upload": Command("Ctrl+O", "Send a file", "Send a file", lambda v: v.actions.upload(), ""),
-	"hand_in": Command("", "Hand in", "", lambda v: v.actions.upload("hand_in"), "bar"),
-	"write": Command(
-		"", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person",
+	"hand_in": Keyless("Hand in", lambda v: v.actions.upload("hand_in"), "bar"),
+	"write": Keyless(
+		"Write in private", lambda v, one: v.actions.write_to(one.name), "person tile", icon="chat",
 		whom=lambda shot, one: one.leads or shot.may("private"),
 	),
-	"louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
-	"softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
-	"unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
-	"near": Command(
-		"", "In my room, or not", "",
-		lambda v, one: v.act("room", same=None if one.id in v.shot.around else one.name), "person",
+	"louder": Keyless("Louder for me", lambda v, one: v.actions.hear(one, 0.5)),
+	"softer": Keyless("Softer for me", lambda v, one: v.actions.hear(one, -0.5)),
+	"unheard": Keyless(
+		"Mute for me", lambda v, one, on=False: v.act("volume", who=one.name, gain=float(on)),
+		on=lambda shot, one: shot.gains.get(one.name) == 0,
 	),
-	"word": Hosts("Give the word", Do("word", "to"), apart=True),
+	"near": Keyless("In my room", Do("room", "same"), on=lambda shot, one: one.id in shot.around),
+	"word": Hosts(
+		"Give the word", Do("word", "to"), apart=True, on=lambda shot, one: one.name == shot.rules.word
+	),
 	"mute": Hosts("Mute", Do("mute"), whom=lambda _, one: one.mic),
-	"unword": Hosts(
-		"Take the word back", Do("word", "to", to=None), when=lambda shot: bool(shot.rules.word)
+	"show": Hosts(
+		"Show to everyone", Do("spotlight"), on=lambda shot, one: one.name == shot.rules.spotlight
 	),
-	"show": Hosts("Show to everyone", Do("spotlight")),
-	"unshow": Hosts(
-		"Stop showing to everyone", Do("spotlight", who=None), when=lambda shot: bool(shot.rules.spotlight)
-	),
-	"ask_share": Hosts("Ask to show the screen", Do("ask_share")),
+	"ask_share": Hosts("Ask to show the screen", Do("ask_share"), "person tile", icon="share"),
 	"cohost": Hosts(
-		"Co-host, or no longer", lambda v, one: Do("cohost", on=one.role == "member")(v, one),
-		when=lambda shot: shot.role == "host",
+		"Co-host", lambda v, one, on=False: v.act("cohost", who=one.name, on=not on),
+		when=lambda shot: shot.role == "host", on=lambda _, one: one.leads,
 	),
 	"stand_by": Hosts("Goes on if this computer fails", Do("stand_by")),
 	"hand_over": Hosts(
@@ -20201,18 +20216,23 @@ COMMANDS: Mapping[str, Command] = {
 	),
 	"rename": Hosts("Rename…", lambda v, one: v.actions.ask_name(one.name)),
 	"allow": Hosts(
-		"Allow to share the screen", Do("permit", what="share", on=True),
+		"Allow to share the screen",
+		lambda v, one, on=False: v.act("permit", who=one.name, what="share", on=not on),
+		on=lambda shot, one: one.leads or shot.rules.permits("share", one.name),
 		when=lambda shot: "share" in (*shot.rules.off, *shot.rules.exceptions),
 	),
 	"remove": Hosts("Remove from the meeting…", lambda v, one: v.actions.ask_remove(one.name)),
 	"talk": Command("Space", "", "Hold Space to talk", lambda v: v.talk.press(), ""),
-	"pin": Command("P", "", "Pin the picture under the mouse", lambda v: v.stage.pin_under(), ""),
 	"grid": Command("1", "", "Grid: everybody", lambda v: v.set_layout("grid"), "top"),
 	"speaker": Command("2", "", "Speaker: who talks, large", lambda v: v.set_layout("speaker"), "top"),
 	"focus": Command("3", "", "Focus: one picture only", lambda v: v.set_layout("focus"), "top"),
-	"closer": Command("+", "", "Zoom the shared screen", lambda v: v.stage.zoom.by(1.25), "", again=True),
-	"farther": Command("−", "", "", lambda v: v.stage.zoom.by(0.8), "", again=True),
-	"fit": Command("0", "", "", lambda v: v.stage.zoom.by(0), ""),
+	"farther": Command(
+		"−", "", "Zoom the shared screen", lambda v: v.stage.zoom.by(0.8), "screen", "minus", again=True
+	),
+	"fit": Command("0", "", "", lambda v: v.stage.zoom.by(0), "screen", "focus"),
+	"closer": Command("+", "", "", lambda v: v.stage.zoom.by(1.25), "screen", "plus", again=True),
+	"pin": Command("P", "", "Pin the picture under the mouse", lambda v: v.stage.pin_under(), "tile screen"),
+	"more": Command("", "More", "More", lambda v: v.stage.hover.menu(v.stage.hover.under), "tile"),
 	"answer": Command("A", "", "Do what the newest notice offers", lambda v: v.toasts.answer(), ""),
 	"full": Command("F11", "", "Full screen", lambda v: v.actions.full_screen(), "top"),
 	"keys": Command("?", "", "This list", lambda v: v.settings("keys"), ""),
@@ -21431,9 +21451,6 @@ class DeviceRow:
 		self.choice = Choice(
 			look, self.frame, [(value, tr("Default device"))], value, chosen, 44, tr(caption)
 		)
-		more = Button(look, self.frame, self.choice.press, icon="down", kind="ghost", height=36)
-		more.pack(side="right", padx=px(8))
-		more.configure(takefocus=False)  # the choice itself is reached by Tab
 		self.choice.pack(side="left", fill="x", expand=True, pady=px(5))
 
 
@@ -22874,14 +22891,19 @@ class Actions:
 		else:
 			self.view.toasts.add("No files yet", "folder")
 
-	def about(self, key: int | str) -> list[Entry]:
-		"""What can be done with a person, as menu entries."""
-		shot, entries = self.view.shot, list[Entry]()
-		if (one := shot.person(key)) and key == shot.me:
+	def about(self, key: int | str, where: str = "person") -> list[Entry]:
+		"""What can be done with a person, as menu entries, or at a tile."""
+		shot, entries, tip = self.view.shot, list[Entry](), ""
+		one = shot.person(key)
+		if where == "person" and one and key == shot.me:
 			return [(tr("Rename…"), partial(self.ask_name, one.name))]
-		for does in commands_at("person").values():
-			if one and does.may(shot) and does.whom(shot, one):
-				entries += [*[None] * does.apart, (tr(does.words), partial(does.does, self.view, one))]
+		for name, does in commands_at(where).items():
+			whom, tip = [one] * ("person" in does.where), does.tip or does.words or tip
+			if does.may(shot, *whom):
+				on = [True] * (one is not None and does.on(shot, one))
+				act = partial(does.does, self.view, *whom, *on)
+				words = "✓ " * len(on) + tr(does.words)
+				entries += [*[None] * does.apart, (words, act, does.icon or name, tip, does.keys)]
 		return entries
 
 	def ask_hand_over(self, to: str) -> None:
@@ -22891,11 +22913,10 @@ class Actions:
 		go = over, "primary", partial(self.view.act, "hand_over", to=to, rights=False)
 		self.view.confirm(over, words, no, go)
 
-	def hear(self, one: Person, by: float = 0.0) -> None:
-		"""Hear a person that much louder; without it, not at all or again."""
-		gain = self.view.shot.gains.get(one.name, 1.0)
-		gain = min(2.0, max(0.0, gain + by)) if by else float(not gain)
-		self.view.act("volume", who=one.name, gain=gain)
+	def hear(self, one: Person, by: float) -> None:
+		"""Hear a person that much louder."""
+		gain = self.view.shot.gains.get(one.name, 1.0) + by
+		self.view.act("volume", who=one.name, gain=min(2.0, max(0.0, gain)))
 
 	def write_to(self, name: str) -> None:
 		"""Open the messages with `name` as the one who reads them."""

@@ -405,7 +405,7 @@ def test_a_new_command_is_one_row(
 		assert done.pop() == ()
 		driver.key("Escape")
 	elif where == "person":
-		entries = dict(filter(None, view.actions.about(3)))
+		entries = driver.entries(3)
 		assert (NEW in entries) is host
 		if host:
 			entries[NEW]()
@@ -434,7 +434,7 @@ def test_every_command_of_the_table_is_offered_and_can_be_done(
 	assert len(listed) == len(set(listed)) and {*keys} <= {*listed}
 	assert all(one.keys or one.where for one in cs.COMMANDS.values()), "there is a way to each"
 	for name, one in cs.COMMANDS.items():
-		if name not in ("react", "talk", "invite", "give") and one.where != "person":
+		if name not in ("react", "talk", "invite", "give") and "person" not in one.where:
 			one.does(view)
 			driver.pump(0.05)
 			if view.dialog:

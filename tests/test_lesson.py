@@ -193,7 +193,7 @@ def play(
 
 	# one is shown to everyone; her camera is off, and asked for by one click
 	ben_now = next(one for one in view.shot.people if one.name == "Ben")
-	dict(filter(None, view.actions.about(ben_now.id)))["Show to everyone"]()
+	driver.entries(ben_now.id)["Show to everyone"]()
 	driver.until(lambda: "Ben: The camera is off" in words(driver), "the line", LONG)
 	take("4-star")
 	answered(driver, ben, lambda: press(driver, view.notice.frame, "Ask"), "asked", to="camera")

@@ -471,8 +471,10 @@ def test_the_window_says_whom_one_hears_through_the_air_and_takes_a_no(opened: O
 	assert "heard through the air" in facts[other] and not (facts[me] or facts[3])
 	view.toasts.answer()
 	assert call.commands[-1] == {"do": "room", "same": None}
-	for key, same in ((other, None), (3, call.snapshot().people[2].name)):
-		dict(entry for entry in view.actions.about(key) if entry)["In my room, or not"]()
+	for key, words, same in (
+		(other, "✓ In my room", None), (3, "In my room", call.snapshot().people[2].name),
+	):  # fmt: skip
+		driver.entries(key)[words]()
 		assert call.commands[-1] == {"do": "room", "same": same}
 	view.flip_class()
 	(switch,) = [

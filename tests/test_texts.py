@@ -19,7 +19,7 @@ NO_WORDS = {
 	"Overlay", "Frame", "Entry", "Text", "TEntry", "Menu", "Segoe UI Variable Text", "Segoe UI", "Inter",
 	"SF Pro Text", "Noto Sans", "DejaVu Sans", "TkDefaultFont", "Downloads", "ConferenceFiles", "Escape",
 	"English", "Host", "quiet attendees", "quiet hands", "class files", "class work", "host attendees",
-	"Fonts", "Esc", "Enter", "Space", "Return",
+	"person tile", "tile screen", "Fonts", "Esc", "Enter", "Space", "Return",
 	"There is no display, or no font, for a window: use --headless.",
 }  # fmt: skip
 SHOWN_OR_TOLD = {"WIDGETS", "WINDOW", "COMMAND LINE"}  # sections that translate themselves, or have no window

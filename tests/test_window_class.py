@@ -515,7 +515,7 @@ def test_a_pupil_is_asked_to_stand_by_and_reads_what_that_means(opened: Open, wo
 
 def menu_of(driver: Driver, number: int) -> list[str]:
 	"""What the menu of a person offers."""
-	return [entry[0] for entry in driver.view.actions.about(number) if entry]
+	return list(driver.entries(number))
 
 
 @pytest.mark.parametrize("words", ["Hand the lesson over", "Cancel"])
@@ -674,7 +674,7 @@ def test_one_renames_oneself_and_saves_the_list_at_the_end(
 ) -> None:
 	driver = opened()
 	call = driver.meet(host=True)
-	dict(filter(None, driver.view.actions.about(1)))["Rename…"]()
+	driver.entries(1)["Rename…"]()
 	driver.until(lambda: driver.root.grab_current(), "the form")
 	driver.type("Mr Lee", "Return")
 	assert last(call, "rename") == {"do": "rename", "name": "Mr Lee"}

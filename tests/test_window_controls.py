@@ -680,14 +680,67 @@ def test_how_loud_somebody_is_for_oneself(opened: Open) -> None:
 		("Louder for me", {}, 1.5),
 		("Louder for me", {"Amira Hassan": 2.0}, 2.0),
 		("Softer for me", {"Amira Hassan": 0.5}, 0.0),
-		("Mute for me, or hear again", {}, 0.0),
-		("Mute for me, or hear again", {"Amira Hassan": 0.0}, 1.0),
+		("Mute for me", {}, 0.0),
+		("✓ Mute for me", {"Amira Hassan": 0.0}, 1.0),
 	):
 		call.change(gains=gains)
 		driver.until(lambda gains=gains: driver.view.shot.gains == gains, "the volumes")  # type: ignore[misc]
 		driver.spot(driver.view.attendees.list, "more2")
 		driver.menu(words)
 		assert last(call, "volume") == {"do": "volume", "who": "Amira Hassan", "gain": wanted}
+
+
+JONAS = "Jonas Weber"
+ON: dict[str, tuple[cs.Json, str, str, cs.Json, cs.Json]] = {
+	# how it is then for Jonas, the words before and then, what they do
+	"unheard": (
+		{"gains": {JONAS: 0.0}}, "Mute for me", "✓ Mute for me",
+		{"do": "volume", "who": JONAS, "gain": 0.0}, {"do": "volume", "who": JONAS, "gain": 1.0},
+	),
+	"near": (
+		{"rooms": [[1, 3]]}, "In my room", "✓ In my room",
+		{"do": "room", "same": JONAS}, {"do": "room", "same": None},
+	),
+	"word": (
+		{"rules": cs.Rules(["mic"], word=JONAS)}, "Give the word", "✓ Give the word",
+		{"do": "word", "to": JONAS}, {"do": "word", "to": None},
+	),
+	"show": (
+		{"rules": cs.Rules(spotlight=JONAS)}, "Show to everyone", "✓ Show to everyone",
+		{"do": "spotlight", "who": JONAS}, {"do": "spotlight", "who": None},
+	),
+	"cohost": (
+		{"role": "co-host"}, "Co-host", "✓ Co-host",
+		{"do": "cohost", "who": JONAS, "on": True}, {"do": "cohost", "who": JONAS, "on": False},
+	),
+	"allow": (
+		{"rules": cs.Rules(["share"], {"share": [JONAS]})},
+		"Allow to share the screen", "✓ Allow to share the screen",
+		{"do": "permit", "who": JONAS, "what": "share", "on": True},
+		{"do": "permit", "who": JONAS, "what": "share", "on": False},
+	),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ON)
+def test_the_menu_of_a_person_says_what_is_on(opened: Open, what: str) -> None:
+	driver = opened()
+	call = driver.meet(host=True, rules=cs.Rules(["share"]))
+	view, (then, off, on, turns_on, turns_off) = driver.view, ON[what]
+	entries = driver.entries(3)
+	assert off in entries and on not in entries
+	entries[off]()
+	assert call.commands[-1] == turns_on
+	if what == "cohost":
+		call.change_person(3, **then)
+	else:
+		call.change(**then)
+	driver.until(lambda: view.shot is call.snapshot(), "how it is then")
+	entries = driver.entries(3)
+	assert on in entries and off not in entries
+	assert on not in driver.entries(4), "of her it is not so"
+	entries[on]()
+	assert call.commands[-1] == turns_off
 
 
 def test_a_tile_is_chosen_pinned_and_asked_by_keyboard(opened: Open) -> None:
@@ -1690,6 +1743,44 @@ def test_a_tooltip_names_the_control_and_its_key(opened: Open) -> None:
 	assert shown() == [["Camera on or off", "V, Ctrl+E"]]
 	driver.hand("mousemove", "600", "300")
 	driver.until(lambda: not shown(), "it is gone")
+
+
+def tips(driver: Driver) -> list[list[str]]:
+	"""What each tooltip says that is seen."""
+	return [
+		written(one)
+		for one in driver.root.winfo_children()
+		if isinstance(one, tk.Canvas) and one.winfo_ismapped()
+	]
+
+
+@pytest.mark.parametrize("language", ["en", "es", "fr"])
+def test_what_stands_over_a_tile_says_what_it_does(opened: Open, language: str) -> None:
+	driver = opened("1366x768", language=language)
+	call = driver.meet(4, host=True)
+	stage = driver.view.stage
+	for key, commands in (
+		(3, {"chat": "write", "share": "ask_share", "pin": "pin", "more": "more"}),
+		("screen", {"minus": "farther", "focus": "fit", "plus": "closer", "pin": "pin"}),
+	):
+		if key == "screen":
+			call.change(presenter=2)
+			driver.until(lambda: "screen" in stage.tiles, "the screen")
+		over(driver, key)
+		assert {one for one in stage.actions if one.startswith("hover:")} == {
+			f"hover:{one}" for one in commands
+		}
+		for icon, name in commands.items():
+			x, y = middle(stage, f"hover:{icon}")
+			one = cs.COMMANDS[name]
+			driver.hand("mousemove", str(stage.canvas.winfo_rootx() + x), str(stage.canvas.winfo_rooty() + y))
+			words = [cs.tr(one.tip or one.words or "Zoom the shared screen"), *filter(None, [one.keys])]
+			driver.until(lambda words=words: tips(driver) == [words], f"{words}")  # type: ignore[misc]
+			stage.hover.show(key)  # as when its quality is another
+			driver.pump(0.05)
+			assert tips(driver) == [words], "it stays while the buttons are drawn anew"
+	driver.key("p")
+	driver.until(lambda: not tips(driver), "what it is about is gone")
 
 
 def test_a_thousand_messages_stay_fluid(opened: Open) -> None:

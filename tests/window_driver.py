@@ -147,6 +147,10 @@ class Driver:
 		self.key("Return")
 		self.until(lambda: not menus(), "the menu is closed")
 
+	def entries(self, key: int) -> dict[str, cs.Act]:
+		"""What the menu of a person offers, by its words."""
+		return {entry[0]: entry[1] for entry in self.view.actions.about(key) if entry}
+
 	def button(self, parent: tk.Misc, index: int) -> None:
 		"""Click one of the canvases packed in `parent`."""
 		self.click([one for one in walk(parent) if isinstance(one, tk.Canvas)][index])
