@@ -2461,11 +2461,8 @@ class ActiveSpeaker:
 	"""Who is loudest, changed only for someone who stays loudest for 150 ms; 0 is nobody."""
 
 	SECONDS = 0.15
-
-	def __init__(self) -> None:
-		self.current = 0
-		self._rival = 0
-		self._since = 0.0
+	current = _rival = 0
+	_since = 0.0
 
 	def update(self, loudest: int, now: float) -> int:
 		"""The loudest with hysteresis, given who is loudest at `now`."""
@@ -2680,9 +2677,7 @@ class VoiceActivityDetector:
 	SHORTEST = 5
 	LIKELY = 0.25  # a fan has 0.2 at most
 	LOUD_DB = -45.0
-
-	def __init__(self) -> None:
-		self._spoken = self._left = 0
+	_spoken = _left = 0  # blocks
 
 	def is_voice(self, samples: Samples, probability: float = 1.0) -> bool:
 		"""Whether the next block of a stream is to be sent, which is speech by that `probability`.
@@ -3609,15 +3604,14 @@ class BandwidthEstimator:
 	the capacity, and beyond that once it came through for PROOF_SECONDS.
 	"""
 
-	def __init__(self) -> None:
-		self.rate = math.inf
-		self.capacity = math.inf  # bytes a second that came through when it was too much
-		self._delay = self._loss = self._received = 0.0
-		self._lost = 0.0  # the share lost, over LOSS_MEMORY
-		self.cut_at = self._at = -math.inf
-		self._cuts = 0
-		self._probing = self._probed = False  # and whether the probe succeeded
-		self._more_since = math.inf
+	rate = math.inf
+	capacity = math.inf  # bytes a second that came through when it was too much
+	_delay = _loss = _received = 0.0
+	_lost = 0.0  # the share lost, over LOSS_MEMORY
+	cut_at = _at = -math.inf
+	_cuts = 0
+	_probing = _probed = False  # and whether the probe succeeded
+	_more_since = math.inf
 
 	@property
 	def sure(self) -> float:
@@ -4022,13 +4016,9 @@ class SendBudget:
 
 	QUEUE = 0.002
 	LEAST = 16 * 1024
-	MOST = 256 * 1024  # then the own socket is read again
-
-	def __init__(self) -> None:
-		self.left = self.MOST
-		self._window = self.MOST
-		self._total = 0  # bytes held when the queue was last judged, and given since
-		self._since = self._given_at = -math.inf
+	MOST = left = _window = 256 * 1024  # then the own socket is read again
+	_total = 0  # bytes held when the queue was last judged, and given since
+	_since = _given_at = -math.inf
 
 	def look(self, held: int, now: float) -> None:
 		"""The system holds `held` bytes of what it was given."""
@@ -5089,8 +5079,7 @@ class Chat:
 		return [self._keep(line), self.room.tell_all("chat", **line.message())]
 
 	def _readable(self, message: Json, key: str, limit: int) -> str:
-		text = clean_text(message[key], limit)
-		if not text:
+		if not (text := clean_text(message[key], limit)):
 			raise Refused("bad_command", key=key)
 		return text
 
@@ -9395,8 +9384,7 @@ class _SoundCards:
 	def names(self, kind: str) -> list[tuple[str, str]]:
 		with self.using() as audio:
 			self._labels.clear()
-			default = self._find(audio, "default", kind)
-			if not default:
+			if not (default := self._find(audio, "default", kind)):
 				return []
 			own = [info for info in self._infos(audio, kind) if info["hostApi"] == default[0]["hostApi"]]
 		named = [(str(info["index"]), str(info["name"])) for info in own]
@@ -9839,8 +9827,7 @@ class _XDesktop(_WindowSystem):
 		self._root, self._low = self._read_setup()
 
 	def windows(self) -> Iterator[int]:
-		stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
-		if stacking:
+		if stacking := self._words(self._root, "_NET_CLIENT_LIST_STACKING"):
 			windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
 		else:  # no window manager
 			focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
@@ -15804,6 +15791,7 @@ class MeetingController:
 			lambda *told: self.post(partial(self.commands.device_changed, *told)),
 			lambda ident: self.post(lambda: self.emit_all(self.state.speaking(ident))),
 		)  # fmt: skip
+		self._on_encode = self.media.encode
 		self.media.air.on_early = lambda: self.post(lambda: self.send("early"))
 		told = self.commands.share_failed, self.commands.sharing_changed
 		self.screen = ScreenPlane(self.loop, options, self.requests.make, *told)
@@ -15940,9 +15928,6 @@ class MeetingController:
 
 	def _on_pong(self, message: Json) -> None:
 		self.delay = max((monotonic() - message["t"]) * 1e3, message.get("class_ms", 0.0))
-
-	def _on_encode(self, message: Json) -> None:
-		self.media.encode(message)
 
 	def _on_audio_keys(self, message: Json) -> None:
 		if audio := self.media.audio:
@@ -16645,9 +16630,8 @@ def own_meeting(
 class Joining:
 	"""One try at coming in, which may be given up."""
 
-	def __init__(self) -> None:
-		self.cancelled = False
-		self._controller: MeetingController | None = None
+	cancelled = False
+	_controller: MeetingController | None = None
 
 	def start(self, controller: MeetingController, meeting: str) -> Json:
 		"""Let `controller` join; its first event. Waits."""
@@ -16693,14 +16677,12 @@ class Program:
 		known = self._known.places()
 		self._finder = MeetingFinder(options.bind, known, options.port, wanted=lambda: not self._meets)
 		self._finder.start()
+		self.find = self._finder.meetings
 		self._started = monotonic()
 
 	@property
 	def _meets(self) -> bool:
 		return self._controller is not None and self._controller.status is None
-
-	def find(self) -> Sequence[MeetingAd]:
-		return self._finder.meetings()
 
 	def auto_join(self) -> MeetingAd | None:
 		"""The meeting that a plain start joins by itself, once decided."""
@@ -16894,8 +16876,7 @@ class Program:
 
 	def setting(self, key: str) -> Any:
 		"""What holds for `key` of SETTINGS: the command line's, else the user's choice, else the default."""
-		default = SETTINGS[key]
-		if default is None:
+		if (default := SETTINGS[key]) is None:
 			default = getattr(self._options, key)
 		return default if key in self._options.given else self._settings.get(self._kept_as(key), default)
 
@@ -19925,8 +19906,7 @@ class Stage(Painted):
 		return None
 
 	def _walk(self, by: int, _: object = None) -> None:
-		keys = list(self.tiles)
-		if not keys:
+		if not (keys := list(self.tiles)):
 			return
 		at = keys.index(self._last) + by if self._last in keys else 0
 		if 0 <= at < len(keys):
@@ -20775,8 +20755,7 @@ class Composer:
 
 	def resume(self, text: str, to: str) -> None:
 		"""Go on with a draft, or one that was refused, to `to` alone unless that is ""."""
-		draft = self.text()
-		if draft and to != self.target.value:
+		if (draft := self.text()) and to != self.target.value:
 			self._back.append((text, to))  # it waits: two texts to two people are not mixed
 			return
 		self.entry.insert("1.0", text + ("\n" if draft else ""))
@@ -20794,8 +20773,7 @@ class Composer:
 
 	def submit(self) -> None:
 		"""Send what was written."""
-		text = trimmed(self.text())
-		if text and not self.here:
+		if (text := trimmed(self.text())) and not self.here:
 			self._hint(refused=True)
 		elif text:
 			self.send(text, self.target.value)
@@ -21743,8 +21721,7 @@ class StartView:
 		self.look.say(self.trouble, tr(reason))
 
 	def _named(self) -> str:
-		name = self.name.value
-		if name:
+		if name := self.name.value:
 			self.backend.set_setting("name", name)
 		else:
 			self.say("Type your name first.")
@@ -24127,8 +24104,7 @@ def role_host(options: Namespace) -> int:
 def role_end(options: Namespace) -> int:
 	"""Ends the meeting of this home whose window is gone."""
 	kept = RunningMeeting(home_directory())
-	running = kept.read()
-	if not running:
+	if not (running := kept.read()):
 		here = running_here(options.port or DEFAULT_PORT, options.bind)
 		raise Refused("no_meeting", here or "No meeting of yours is running.")
 	if not running["alone"]:
