@@ -455,16 +455,16 @@ class Counters:
 			return dict(self._counts)
 
 
-_Holder = TypeVar("_Holder")
+Same = TypeVar("Same")  # a type that comes out as it went in
 
 
-def busiest(places: Mapping[_Holder, str]) -> list[_Holder]:
+def busiest(places: Mapping[Same, str]) -> list[Same]:
 	"""The holders of `places` at the address that holds most of them, in order: one of these makes way."""
 	crowd = Counter(places.values()).most_common(1)[0][0]
 	return [holder for holder, address in places.items() if address == crowd]
 
 
-def makes_way(places: Mapping[_Holder, str], address: str) -> _Holder | None:
+def makes_way(places: Mapping[Same, str], address: str) -> Same | None:
 	"""Who makes way for one more at `address`: the last of the busiest address; None: that one itself."""
 	crowd = busiest(places)
 	return crowd[-1] if [*places.values()].count(address) + 1 < len(crowd) else None
@@ -2720,7 +2720,6 @@ class Resampler:
 # [4] VIDEO - frames and their datagrams, reassembly, retransmission, the test card's clock
 # Uses: BASICS, WIRE
 
-
 # The test card's clock: 8 bits marker, 24 bits milliseconds, 8 bits CRC as 2 x 20 cells, black 0, white 1.
 CLOCK_COLUMNS = 20
 CLOCK_MARKER = 0xA5
@@ -3229,7 +3228,6 @@ class FrameDropper:
 # [5] TILES - the shared screen as state
 # Uses: BASICS, WIRE
 
-
 # A grid of 64-pixel tiles, each of which belongs to the newest rectangle that covers it; a rectangle lives
 # while it owns a tile. Newest is by the presenter's `version`, never by the order of arrival.
 
@@ -3495,7 +3493,6 @@ class StillTiles:
 # ====
 # [6] BANDWIDTH - what a path carries, who gets which layer, when bytes leave
 # Uses: BASICS, VIDEO
-
 
 # -- estimator
 #
@@ -6126,10 +6123,8 @@ def write_all(out: io.FileIO, block: memoryview) -> None:
 # Windows refuses what is done to a file that another program, a virus scanner, has open for a moment.
 PAUSES = (0.01, 0.05, 0.2) if sys.platform == "win32" else ()  # seconds between two tries
 
-_Answer = TypeVar("_Answer")
 
-
-def insist(act: Callable[[], _Answer]) -> _Answer:
+def insist(act: Callable[[], Same]) -> Same:
 	"""What `act` with a file returns, once nobody else has that open."""
 	for pause in PAUSES:
 		with suppress(PermissionError):
@@ -6375,8 +6370,6 @@ class KnownHosts:
 				yield KnownHost.read(_shaped(told, KnownHost.shape()))
 
 
-_Setting = TypeVar("_Setting")
-
 # What a user may set, and what holds until then; None: what the program was started with (ClientOptions).
 SETTINGS: Mapping[str, Any] = {
 	**dict.fromkeys(("name", "address", "camera", "mic", "speaker", "sound")),
@@ -6408,7 +6401,7 @@ class Settings:
 		self._values = _load_json(self._path)
 		self._unsaved: Json = {}  # what the disk did not take
 
-	def get(self, key: str, default: _Setting) -> _Setting:
+	def get(self, key: str, default: Same) -> Same:
 		"""The value of `key`, or `default` where it is missing or of another type."""
 		value = self._values.get(key)
 		return value if type(value) is type(default) else default
@@ -6857,9 +6850,9 @@ class Loop:
 		self._mail.append(call)
 		self._wake()
 
-	def ask(self, call: Callable[[], _Answer], patience: float = 5.0) -> _Answer:
+	def ask(self, call: Callable[[], Same], patience: float = 5.0) -> Same:
 		"""What `call` returns or raises on the loop's thread; TimeoutError after `patience` s."""
-		answer: Future[_Answer] = Future()
+		answer: Future[Same] = Future()
 
 		def run() -> None:
 			try:
@@ -6948,7 +6941,7 @@ class Loop:
 			before, at = at, monotonic()
 			self.turns.charge(flow, at - before)
 
-	def _safely(self, call: Callable[..., _Answer], *args: Any) -> _Answer | None:
+	def _safely(self, call: Callable[..., Same], *args: Any) -> Same | None:
 		try:
 			return call(*args)
 		except PeerFault as fault:
@@ -8265,7 +8258,6 @@ class OneWindow:
 # ====
 # [13] DISCOVERY - asking and answering on every interface
 # Uses: BASICS, WIRE, LINKS
-
 
 ROUNDS = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
 ASK_EVERY = 2.0
@@ -10179,7 +10171,6 @@ def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
 #
 # Every device is opened by a function that takes its name as in COMMAND LINE: a real device, a file or a
 # pattern. Stand-ins run in real time, too.
-
 
 # ---- Test card
 
@@ -13695,7 +13686,6 @@ class MediaManager:
 # [20] CLIENT PLANES - the shared screen, and files
 # Uses: BASICS, WIRE, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
 
-
 # -- the screen plane
 
 SCREEN_RETRY = 0.3
@@ -14210,10 +14200,7 @@ class ScreenPlane:
 			self._on_error(refused)
 
 
-_Wanted = TypeVar("_Wanted")
-
-
-def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
+def wanted(command: Json, key: str, kind: type[Same]) -> Same:
 	"""The member `key` of a command; Refused when it is missing or of another type."""
 	value = command.get(key)
 	if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -16036,13 +16023,6 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
 	return candidates[0]
 
 
-def of_another_version(finder: MeetingFinder) -> Refused | None:
-	"""What to say where the only meeting is one of another version of this program."""
-	if not (others := finder.other_versions()) or finder.meetings():
-		return None
-	return Refused("other_version", versions=[others[0][1]])
-
-
 def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
 	"""The meeting to join without asking; Refused where there is none or too much.
 
@@ -16055,7 +16035,8 @@ def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> Mee
 			return choose_meeting(finder.meetings(), known, has_pin)
 		except Refused as refused:
 			if refused.code != "no_meeting" or settled:
-				raise of_another_version(finder) or refused from None
+				others = () if finder.meetings() else finder.other_versions()
+				raise Refused("other_version", versions=[others[0][1]]) if others else refused from None
 		finder.wait_settled(0.1)
 
 
@@ -16184,7 +16165,6 @@ def run_headless(controller: MeetingController, say: Say, *, meeting: str = "", 
 # ====
 # [24] DOORS - giving this program to others
 # Uses: BASICS, DOCTOR, LINKS, DISCOVERY, DEVICES
-
 
 GIVE_RATE = 6_000_000  # bytes a second in all: half of a 100 Mbit/s line stays for the meeting
 GIVE_PIECE = 32 * 1024
@@ -16369,7 +16349,6 @@ class AppGiver:
 # [25] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
 # Uses: BASICS, AUDIO, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, STAND-INS, CLIENT MEDIA,
 # CLIENT PLANES, CONTROLLER, HEADLESS, DOORS
-
 
 # -- the doctor
 
@@ -17026,7 +17005,6 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 # [26] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
 # Uses: BASICS
 
-
 # Beside those of REFUSALS.
 TEXTS = """
 Screen {number}|Pantalla {number}|Écran {number}|स्क्रीन {number}
@@ -17422,7 +17400,6 @@ def offered(language: str) -> bool:
 # ====
 # [27] DRAWING - palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
 # Uses: BASICS, DEVICES
-
 
 Box = tuple[int, int, int, int]  # x, y, width, height
 
@@ -18103,7 +18080,6 @@ def tile_marks(job: TileJob) -> TileMarks:
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
 # are composed off the Tk thread. Leaves out: what a meeting is.
-
 
 Anchor = Literal["nw", "w", "center", "e", "ne", "n"]
 AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
@@ -19324,7 +19300,6 @@ def link_at(hit: re.Match[str], links: Iterable[str], below: Iterable[str]) -> s
 # Promises: one thread, which never waits; what takes long is given to `Tasks`, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `Program` and `MeetingController`.
 
-
 # What the system may ask the user: Windows when a meeting is hosted, macOS whenever something is first used.
 SYSTEM_ASKS = {
 	"win32": "If Windows asks about its firewall, tick both kinds of network: else nobody can join.",
@@ -20031,7 +20006,6 @@ class Reactions:
 # ====
 # [30] PANELS - side bar, top bar, chat, attendees, files
 # Uses: BASICS, WIRE, CALL, TEXTS, DRAWING, WIDGETS, STAGE
-
 
 # -- commands
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -465,14 +466,15 @@ class TestOnLoopback:
 		assert finder.wait_settled(5.0)
 		assert finder.meetings() == []
 
-	def test_another_version_is_told(self, run: Run) -> None:
+	def test_another_version_is_told(self, run: Run, tmp_path: Path) -> None:
 		run(cs.DiscoveryResponder, lambda: {"version": 99})
 		finder = run(cs.MeetingFinder)
 		assert finder.wait(lambda ads: bool(finder.other_versions()), 2.0)
 		assert finder.other_versions() == [(HOME, 99)]
 		assert finder.meetings() == []
-		told = cs.of_another_version(finder)
-		assert told is not None and told.told == {"code": "other_version", "versions": [99]}
+		with pytest.raises(cs.Refused) as told:
+			cs.find_meeting(finder, cs.KnownHosts(tmp_path), has_pin=False)
+		assert told.value.told == {"code": "other_version", "versions": [99]}
 
 	def test_settles(self, run: Run) -> None:
 		began = time.monotonic()
