@@ -17026,6 +17026,9 @@ Your screen|Tu pantalla|Votre écran|आपकी स्क्रीन
 Pin|Fijar|Épingler|पिन करें
 Unpin|Soltar|Désépingler|पिन हटाएँ
 More|Más|Plus|और
+Space|Espacio|Espace|Space
+Esc|Esc|Échap|Esc
+Enter|Intro|Entrée|Enter
 Leave|Salir|Quitter|बाहर जाएँ
 Leave the meeting|Salir de la reunión|Quitter la réunion|मीटिंग से बाहर जाएँ
 Settings|Ajustes|Réglages|सेटिंग्स
@@ -18462,11 +18465,11 @@ class Tooltip:
 		words = look.clip(tr(self.words), font, look.root.winfo_width() // 2)
 		tip.text(px(10), middle, words, 12, bold=True, colour=p.panel)
 		x = px(10) + font.measure(words)
-		if self.key:
-			room = look.font(11).measure(self.key) + px(14)
+		if key := tr(self.key):
+			room = look.font(11).measure(key) + px(14)
 			tip.box(x + px(8), px(6), room, px(20), 5, p.second)
 			at = x + px(8) + room // 2
-			tip.text(at, middle, self.key, 11, colour=p.panel, anchor="center")
+			tip.text(at, middle, key, 11, colour=p.panel, anchor="center")
 			x += px(8) + room
 		tip.configure(width=x + px(10))
 		place_beside(look, self.widget, tip.canvas, x + px(10), 2 * middle, *self.box)
@@ -22291,7 +22294,7 @@ class SettingsDialog(Dialog):
 		rows: list[list[str]] = []
 		for one in COMMANDS.values():
 			if one.tip and one.keys:
-				rows.append([one.keys, one.tip])
+				rows.append([tr(one.keys), one.tip])
 			elif one.keys:
 				rows[-1][0] += f"  {one.keys}"
 		step = min(px(23), (look.root.winfo_height() - px(124)) // len(rows))

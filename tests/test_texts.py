@@ -119,6 +119,18 @@ def test_a_translation_has_the_places_of_its_sentence() -> None:
 	assert wrong == []
 
 
+@pytest.mark.parametrize("key", ["Space", "Esc", "Enter"])
+def test_a_key_is_called_in_sentences_as_it_is_in_lists(key: str) -> None:
+	names, named = cs.tr.table[key], re.compile(rf"\b{key}\b")
+	wrong = [
+		(text, code)
+		for text, others in cs.tr.table.items()
+		for code, words in others.items()
+		if named.search(text) and names[code] not in words
+	]
+	assert wrong == []
+
+
 # Spanish that says usted where the window says tú.
 FORMAL = re.compile(
 	r"(?:^|[:;,] |\b[oy] )(?:compruebe|conecte|permita|espere|salga|use|entre|haga|cierre|cree|borre|copie"

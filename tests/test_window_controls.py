@@ -1783,6 +1783,24 @@ def test_what_stands_over_a_tile_says_what_it_does(opened: Open, language: str) 
 	driver.until(lambda: not tips(driver), "what it is about is gone")
 
 
+KEYS = {"en": {"Space", "Esc", "M, Ctrl+D"}, "es": {"Espacio", "Esc"}, "fr": {"Espace", "Échap"}}
+
+
+@pytest.mark.parametrize("language", KEYS)
+def test_keys_are_called_as_on_keyboards_of_the_language(opened: Open, language: str) -> None:
+	driver = opened("1366x768", language=language)
+	driver.meet()
+	tip = driver.view.side.buttons["leave"].tip
+	tip._show()
+	driver.until(lambda: tips(driver), "the tooltip")
+	assert tips(driver)[0][1] in KEYS[language]
+	tip._hide()
+	driver.view.settings("keys")
+	driver.pump(0.1)
+	page = driver.view.dialog.page  # type: ignore[union-attr]
+	assert KEYS[language] <= {line for one in walk(page) for line in written(one)}
+
+
 def test_a_thousand_messages_stay_fluid(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet()
