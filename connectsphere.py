@@ -18464,15 +18464,14 @@ class Tooltip:
 		font = look.font(12, bold=True)
 		words = look.clip(tr(self.words), font, look.root.winfo_width() // 2)
 		tip.text(px(10), middle, words, 12, bold=True, colour=p.panel)
-		x = px(10) + font.measure(words)
+		x = px(20) + font.measure(words)
 		if key := tr(self.key):
 			room = look.font(11).measure(key) + px(14)
-			tip.box(x + px(8), px(6), room, px(20), 5, p.second)
-			at = x + px(8) + room // 2
-			tip.text(at, middle, key, 11, colour=p.panel, anchor="center")
+			tip.box(x - px(2), px(6), room, px(20), 5, p.second)
+			tip.text(x - px(2) + room // 2, middle, key, 11, colour=p.panel, anchor="center")
 			x += px(8) + room
-		tip.configure(width=x + px(10))
-		place_beside(look, self.widget, tip.canvas, x + px(10), 2 * middle, *self.box)
+		tip.configure(width=x)
+		place_beside(look, self.widget, tip.canvas, x, 2 * middle, *self.box)
 
 
 class Card(Painted):
@@ -18510,7 +18509,7 @@ class Button(Painted):
 		super().__init__(look, parent, width, look.px(height), focus=True)
 		self.bind("<Enter>", lambda _: self.show(hot=True))
 		self.bind("<Leave>", lambda _: self.show(hot=False, down=False))
-		self.bind("<Button-1>", lambda _: self.show(down=True))
+		self.bind("<Button-1>", lambda _: self.show(down=self.enabled))
 		self.bind("<ButtonRelease-1>", self._released)
 		self.bind("<<Press>>", lambda _: self.press())
 		self.tip = Tooltip(look, self.canvas, tip, key)
@@ -18537,7 +18536,7 @@ class Button(Painted):
 		"""Fill, fill under the mouse, and text."""
 		p, back = self.palette, str(self.canvas["bg"])
 		return {
-			"plain": (p.raised, p.line, p.text),
+			"plain": (p.raised, p.chosen, p.text),
 			"card": (p.card, p.raised, p.text),
 			"primary": (p.accent, p.accent_high, p.on_accent),
 			"danger": (p.bad, p.bad, p.on_accent),
@@ -18549,11 +18548,17 @@ class Button(Painted):
 
 	def paint(self) -> None:
 		self.wipe()
-		width, height = self.extent
+		wide, tall = self.extent
 		p = self.palette
 		fill, high, colour = self.colours() if self.enabled else (p.raised, p.raised, p.third)
-		self.box(0, 0, width, height, 10, high if self.hot else fill, self.edge(fill, colour), 2)
-		self._content(width, height, colour)
+		self.box(0, 0, wide, tall, 10, self.shade(fill, high), self.edge(fill, colour), 1 + bool(self.ring))
+		self._content(wide, tall, colour)
+
+	def shade(self, fill: str, high: str) -> str:
+		"""As the mouse has it: a quarter darker if held."""
+		if self.down:
+			return f"#{(int(high[1:], 16) & 0xFCFCFC) * 3 >> 2:06X}"
+		return high if self.hot else fill
 
 	def edge(self, fill: str, colour: str) -> str:
 		"""The ring of who has the keyboard, as it is seen on `fill`."""
@@ -18592,7 +18597,7 @@ class BarButton(Button):
 		fill, high, colour = self.colours()
 		wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
 		x, y, cut = middle - wide // 2, look.px(2), look.px(3)
-		self.box(x, y, wide, tall, 12, high if self.hot else fill)
+		self.box(x, y, wide, tall, 12, self.shade(fill, high))
 		if ring := self.edge(fill, colour):  # at the rim a dark one is not seen
 			self.box(x + cut, y + cut, wide - 2 * cut, tall - 2 * cut, 9, "", ring, 2)
 		if self.wordy and self.tall < 70:
@@ -18771,8 +18776,9 @@ class Slider(Painted):
 		self.bind("<Button-1>", self._drag)
 		self.bind("<B1-Motion>", self._drag)
 		self.bind("<ButtonRelease-1>", lambda _: self.chosen(self.value))
-		self.bind("<Left>", lambda _: self._step(-0.05))
-		self.bind("<Right>", lambda _: self._step(0.05))
+		keys = "<Home>", "<Next>", "<Left>", "<Down>", "<Up>", "<Right>", "<Prior>", "<End>"
+		for key, by in zip(keys, (-20, -4, -1, -1, 1, 1, 4, 20), strict=True):
+			self.bind(key, partial(self._step, by / 20))
 
 	def _drag(self, event: Event) -> None:
 		self.focus_set()
@@ -18780,7 +18786,7 @@ class Slider(Painted):
 		self._move((event.x - edge) / max(1, self.extent[0] - 2 * edge))
 		self.passing(self.value)
 
-	def _step(self, by: float) -> None:
+	def _step(self, by: float, _: object) -> None:
 		self._move(self.value + by)
 		self.chosen(self.value)
 
@@ -18804,11 +18810,11 @@ class Choice(Button):
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str,
-		chosen: Run, height: float = 42, caption: str = "",
+		chosen: Run, height: float = 42, caption: str = "", icon: str = "",
 	):  # fmt: skip
 		self.options, self.value, self.chosen, self.caption = list(options), value, chosen, caption
 		self.faint = False  # what is chosen is not there now
-		super().__init__(look, parent, self._open, " ", kind="card", width=look.px(60), height=height)
+		super().__init__(look, parent, self._open, " ", icon, "card", look.px(60), height)
 
 	def fill(self, options: Sequence[tuple[str, str]], value: str) -> None:
 		"""Offer these (value, words) pairs."""
@@ -18816,8 +18822,9 @@ class Choice(Button):
 		self.paint()
 
 	def _open(self) -> None:
-		on = {self.value: "✓ "}
-		entries = [(on.get(value, "") + words, partial(self.pick, value)) for value, words in self.options]
+		entries = [
+			("✓ " * (one == self.value) + words, partial(self.pick, one)) for one, words in self.options
+		]
 		menu, canvas = self.look.menu(self.canvas, entries), self.canvas
 		menu.update_idletasks()  # it knows its size then
 		x, top, tall = canvas.winfo_rootx(), canvas.winfo_rooty(), menu.winfo_reqheight()
@@ -18825,6 +18832,9 @@ class Choice(Button):
 		if y + tall > canvas.winfo_screenheight():  # not under the pointer: a double click would choose
 			x, y = x - menu.winfo_reqwidth(), max(0, top - tall)
 		menu.tk_popup(x, y)
+
+	def edge(self, fill: str, colour: str) -> str:
+		return super().edge(fill, colour) or self.palette.line
 
 	def pick(self, value: str) -> None:
 		"""Choose `value` and tell."""
@@ -18836,13 +18846,13 @@ class Choice(Button):
 		words = next((words for value, words in self.options if value == self.value), self.value)
 		px, p, size = self.px, self.palette, self.text_size
 		colour = p.third if self.faint else colour
-		room = width - px(44)
+		x = px(52 if self.caption else 14)
 		self.icon(width - px(12), height // 2, "down", 16, p.second, anchor="e")
 		if self.caption:  # in two lines
-			self.text(px(6), height * 3 // 10, self.caption, 11, colour=p.third, room=room)
-			self.text(px(6), height * 7 // 10, words, size, colour=colour, room=room)
-		else:
-			self.text(px(14), height // 2, words, size, colour=colour, room=room)
+			self.icon(px(28), height // 2, self.icon_name, 19, p.second)
+			self.text(x, height * 3 // 10, self.caption, 11, colour=p.third, room=width - x - px(30))
+			height = height * 7 // 5
+		self.text(x, height // 2, words, size, colour=colour, room=width - x - px(30))
 
 
 class Row(Protocol):
@@ -19655,7 +19665,7 @@ class HoverButtons:
 		if by_key and self.under != key:
 			left, top, wide, tall = self.stage.tiles[key].box
 			x, y = canvas.winfo_rootx() + left + wide // 2, canvas.winfo_rooty() + top + tall // 2
-		pin = (tr("Unpin") if self.stage.plan.pinned == key else tr("Pin"), partial(self.stage.pin, key))
+		pin = (tr("Unpin" if self.stage.plan.pinned == key else "Pin"), partial(self.stage.pin, key))
 		self.stage.look.menu(canvas, [pin, *self.stage.menu_for(key)]).tk_popup(x, y)
 
 
@@ -20069,7 +20079,7 @@ COMMANDS: Mapping[str, Command] = {
 	"react": Command("R", "React", "React", lambda v: v.actions.react(), icon="smile"),
 	"chat": Command("C", "Chat", "Chat", lambda v: v.flip_panel("messages")),
 	"users": Command("U", "Users", "Users", lambda v: v.flip_panel("attendees")),
-	"host": Command("", "Class", "Class", lambda v: v.flip_class(), "side", "shield", True),
+	"host": Hosts("Class", lambda v: v.flip_class(), "side", icon="shield"),
 	"mute_all": Hosts("Mute all", lambda v: v.actions.mute_all(), "quiet attendees", icon="mic"),
 	"quiet": Command(
 		"Ctrl+Shift+M", "", "Only with the word",
@@ -20087,7 +20097,7 @@ COMMANDS: Mapping[str, Command] = {
 		"N", "Give the word", "Give the word", lambda v: v.act("word", to=v.shot.hands[0].name), "",
 		host=True, when=lambda shot: bool(shot.hands),
 	),
-	"invite": Command("", "Invite others", "Invite others", lambda v: v.actions.invite(), "class"),
+	"invite": Keyless("Invite others", lambda v: v.actions.invite(), "class"),
 	"give": Keyless("Give this app to others", lambda v: v.actions.give_app(), "class"),
 	"question": Hosts("Quick question…", lambda v: v.actions.ask_class(), "class"),
 	"answers": Hosts(
@@ -20163,12 +20173,12 @@ COMMANDS: Mapping[str, Command] = {
 	"fit": Command("0", "", "", lambda v: v.stage.zoom.by(0), "screen", "focus"),
 	"closer": Command("+", "", "", lambda v: v.stage.zoom.by(1.25), "screen", "plus", again=True),
 	"pin": Command("P", "", "Pin the picture under the mouse", lambda v: v.stage.pin_under(), "tile screen"),
-	"more": Command("", "More", "More", lambda v: v.stage.hover.menu(v.stage.hover.under), "tile"),
+	"more": Keyless("More", lambda v: v.stage.hover.menu(v.stage.hover.under), "tile"),
 	"answer": Command("A", "", "Do what the newest notice offers", lambda v: v.toasts.answer(), ""),
 	"full": Command("F11", "", "Full screen", lambda v: v.actions.full_screen(), "top"),
 	"keys": Command("?", "", "This list", lambda v: v.settings("keys"), ""),
 	"leave": Command("Esc", "Leave", "Leave the meeting", lambda v: v.actions.ask_leave(), "foot"),
-	"settings": Command("", "Settings", "Settings", lambda v: v.settings(), "foot", "gear"),
+	"settings": Keyless("Settings", lambda v: v.settings(), "foot", icon="gear"),
 }  # fmt: skip
 
 
@@ -20196,7 +20206,7 @@ class SideBar:
 		for name, one in {**commands_at("side"), **commands_at("foot")}.items():
 			self.buttons[name] = BarButton(
 				look, self.frame, partial(run, name), tr(one.words), one.icon or name, "card", px(82), 70,
-				one.tip, one.keys,
+				one.tip or one.words, one.keys,
 			)  # fmt: skip
 		self.buttons["leave"].show(kind="danger")
 		self.buttons["host"].wordy = True
@@ -20281,7 +20291,7 @@ class Pill(Button):
 			self.text(x - px(1), middle, link, 12, bold=True, colour=p.link)
 			x += look.font(12, bold=True).measure(link) + px(10)
 		self.configure(width=x)
-		self.box(0, 0, x, px(36), 9, p.raised if self.hot else p.card, self.ring, 2, name="back")
+		self.box(0, 0, x, px(36), 9, self.shade(p.card, p.raised), self.ring, 2, name="back")
 		self.canvas.tag_lower("back")
 
 
@@ -20318,7 +20328,7 @@ class TopBar:
 		self.people = Pill(look, self.frame, COMMANDS["users"].tip, partial(run, "users"))
 		self.quality = Pill(look, self.frame, "Connection to the host", lambda: None)
 		self.quality.configure(takefocus=False)
-		self.pin = Pill(look, self.frame, COMMANDS["invite"].tip, partial(run, "invite"))
+		self.pin = Pill(look, self.frame, COMMANDS["invite"].words, partial(run, "invite"))
 		for pill in (self.people, self.quality, self.pin):
 			pill.pack(side="right", padx=px(4))
 		self._leads = False
@@ -21160,8 +21170,7 @@ class FilesPanel:
 		Button(look, foot, upload, tr("Send a file"), "upload", "primary").pack(fill="x")
 		folder = Button(look, foot, lambda: view(""), tr("View Downloads"), "folder", "card")
 		folder.pack(fill="x", pady=(px(8), 0))
-		self.list = ListView(look, self.frame)
-		self.list.pack(fill="both", expand=True, padx=(px(14), px(4)))
+		self.list = ListView(look, self.frame).pack(fill="both", expand=True, padx=(px(14), px(4)))
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
@@ -21369,18 +21378,13 @@ AnyField = TypeVar("AnyField", bound="Field | PinBoxes")
 
 
 class DeviceRow:
-	"""A card with the icon and choice of device `what`; more may be packed at the right."""
+	"""A choice of device `what`; more may be packed at the right."""
 
 	def __init__(self, look: Look, parent: tk.Misc, backend: Program, what: str, icon: str, caption: str):
-		px, p = look.px, look.palette
-		self.frame = Card(look, parent).canvas
-		head = Painted(look, self.frame, px(36), px(44)).pack(side="left", padx=(px(10), px(4)), pady=px(5))
-		head.icon(px(20), px(22), icon, 19, p.second)
-		value, chosen = backend.setting(what), partial(backend.set_setting, what)
-		self.choice = Choice(
-			look, self.frame, [(value, tr("Default device"))], value, chosen, 44, tr(caption)
-		)
-		self.choice.pack(side="left", fill="x", expand=True, pady=px(5))
+		self.frame, value = look.frame(parent), backend.setting(what)
+		chosen, default = partial(backend.set_setting, what), [(value, tr("Default device"))]
+		self.choice = Choice(look, self.frame, default, value, chosen, 54, tr(caption), icon)
+		self.choice.pack(side="left", fill="x", expand=True)
 
 
 class BusyCard:
@@ -21472,9 +21476,12 @@ def switch_row(
 ) -> tuple[tk.Frame, Switch]:
 	"""A line with a switch for the setting `key`, of two `values`; "" (nothing was chosen) is on."""
 	row = look.frame(parent, str(parent["bg"]))
-	look.label(row, words, 13).pack(side="left", padx=(0, look.px(6)))
 	shown = backend.setting(key) in (values[1], "")
-	return row, Switch(look, row, shown, lambda on: backend.set_setting(key, values[on])).pack(side="right")
+	switch = Switch(look, row, shown, lambda on: backend.set_setting(key, values[on]))
+	label = look.label(row, words, 13)
+	label.bind("<ButtonRelease-1>", lambda at: is_over(at) and switch.command())
+	label.pack(side="left", padx=(0, look.px(6)))
+	return row, switch.pack(side="right")
 
 
 class StartView:
@@ -21956,8 +21963,7 @@ class ShareDialog(Dialog):
 			("Cancel", "plain"),
 			(tr("Take over" if over else "Share"), "primary", self._share),
 		])  # fmt: skip
-		self.cards = ListView(self.look, self.body)
-		self.cards.pack(fill="both", padx=(px(24), px(14)))
+		self.cards = ListView(self.look, self.body).pack(fill="both", padx=(px(24), px(14)))
 		self._bind()
 		self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
 		self.first = self.cards.focus_set
@@ -22106,8 +22112,7 @@ class ClassCard:
 		head.pack(fill="x", padx=(px(14), px(8)), pady=px(6))
 		look.label(head, tr("Class"), 16, bold=True).pack(side="left")
 		Button(look, head, close, icon="close", kind="ghost", height=32).pack(side="right")
-		self.list = ListView(look, body)
-		self.list.pack(fill="both", expand=True, padx=(px(14), px(4)), pady=(0, px(8)))
+		self.list = ListView(look, body).pack(fill="both", expand=True, padx=(px(14), px(4)), pady=(0, px(8)))
 		look.layer(self.frame, close)
 		self.list.bind("<Configure>", lambda _: self._fit(), add="+")
 

@@ -605,6 +605,8 @@ def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
 			button.show(enabled=enabled)
 			assert contrast(shown["words"], shown["fill"]) >= 4.3, (kind, enabled)
 			assert contrast(shown["ring"], shown["fill"]) >= 3, (kind, enabled)
+			button.show(hot=True)
+			assert contrast(shown["words"], shown["fill"]) >= 3.5, (kind, enabled, "under the mouse")
 			button.canvas.destroy()
 	for kind in ("plain", "card", "primary", "danger", "live", "warn"):
 		boxes.clear()
@@ -1533,6 +1535,11 @@ def test_every_control_of_the_settings(opened: Open) -> None:
 	assert settings["volume"] < 0.1
 	driver.key("Right")
 	assert 0.05 <= settings["volume"] < 0.15
+	for key, wanted in (
+		("End", 1), ("Next", 0.8), ("Down", 0.75), ("Left", 0.7), ("Prior", 0.9), ("Up", 0.95), ("Home", 0),
+	):  # fmt: skip
+		driver.key(key)
+		assert settings["volume"] == pytest.approx(wanted), key
 	click(7)
 	assert settings["space_talk"] is False
 	press(driver, dialog.frame, "Video")
@@ -1799,6 +1806,78 @@ def test_keys_are_called_as_on_keyboards_of_the_language(opened: Open, language:
 	driver.pump(0.1)
 	page = driver.view.dialog.page  # type: ignore[union-attr]
 	assert KEYS[language] <= {line for one in walk(page) for line in written(one)}
+
+
+@pytest.mark.parametrize("palette", cs.PALETTES)
+def test_a_field_has_an_edge(opened: Open, palette: str, monkeypatch: pytest.MonkeyPatch) -> None:
+	driver, colours = opened(palette=palette), cs.PALETTES[palette]
+	look, root = driver.loop.look, driver.root
+	fields = (
+		cs.Field(look, root), cs.Choice(look, root, [("", "Default")], "", lambda _: None),
+		cs.PinBoxes(look, root, lambda: None),
+	)  # fmt: skip
+	for field in fields:
+		drawn: list[Any] = []
+		monkeypatch.setattr(type(field), "box", lambda _, *shape, **__: drawn.append(shape))  # noqa: B023
+		field.paint()
+		assert drawn[0][6:] == (colours.line, 1), type(field)
+	if palette == "contrast":
+		assert min(contrast(colours.line, one) for one in (colours.window, colours.panel, colours.card)) > 7
+
+
+def test_the_words_beside_a_switch_flip_it(opened: Open) -> None:
+	driver = opened()
+	driver.meet()
+	driver.view.settings("look")
+	driver.until(lambda: driver.root.grab_current(), "the settings")
+	page = driver.view.dialog.page  # type: ignore[union-attr]
+	words = next(one for one in walk(page) if one.winfo_class() == "Label" and "49" in one.cget("text"))
+	switch = next(one for one in words.master.winfo_children() if isinstance(one, tk.Canvas))
+	for wanted in (True, False):
+		before = [switch.itemconfigure(item) for item in switch.find_all()]
+		driver.click(words)
+		assert driver.backend.settings["many_tiles"] is wanted
+		assert [switch.itemconfigure(item) for item in switch.find_all()] != before
+	at = words.winfo_rootx() + 9, words.winfo_rooty() + 5
+	driver.hand("mousemove", *map(str, at), "mousedown", "1", "mousemove", "9", "9", "mouseup", "1")
+	assert not driver.backend.settings["many_tiles"], "who thinks better of it lets go elsewhere"
+
+
+@pytest.mark.parametrize("palette", cs.PALETTES)
+def test_a_button_is_darker_while_it_is_held_down(
+	opened: Open, palette: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	driver = opened(palette=palette)
+	look, root = driver.loop.look, driver.root
+	fills: list[str] = []
+	monkeypatch.setattr(cs.Button, "box", lambda _, *shape, **__: fills.append(shape[5]))
+
+	def fill(button: cs.Button, **looks: bool) -> int:
+		vars(button).update(looks)
+		fills.clear()
+		button.paint()
+		return int(sum(ImageColor.getrgb(fills[0])))
+
+	pill = cs.Pill(look, root, "Users", lambda: None)
+	pill.say("9", "users")
+	bar = cs.BarButton(look, root, lambda: None, "Chat", icon="chat", kind="card")
+	kinds = ("plain", "card", "primary", "danger", "ghost", "link")
+	for one in (pill, bar, *(cs.Button(look, root, lambda: None, "Join", kind=kind) for kind in kinds)):
+		plain, over = fill(one), fill(one, hot=True)
+		assert fill(one, down=True) < over or over == 0, one.kind
+		assert fill(one, down=False, hot=False) == plain
+	button = cs.Button(look, root, lambda: None, "Join", kind="primary")
+	button.canvas.place(x=0, y=0)
+	root.update()
+	driver.hand("mousemove", "20", "20", "mousedown", "1")
+	driver.until(lambda: button.down, "it is held down")
+	assert fills[-1] not in (look.palette.accent, look.palette.accent_high)
+	driver.hand("mouseup", "1")
+	assert fills[-1] == look.palette.accent_high
+	button.show(enabled=False)
+	driver.hand("mousedown", "1")
+	assert fills[-1] == look.palette.raised, "what cannot be pressed stays as it is"
+	driver.hand("mouseup", "1")
 
 
 def test_a_thousand_messages_stay_fluid(opened: Open) -> None:
