@@ -4179,13 +4179,12 @@ NUMBER_GAP = 1_000
 TICKET_SECONDS = 10.0
 ANSWERS: Mapping[str, str] = {  # what answers a request; all others are answered by `ok`
 	**{kind: kind for kind in ("user_list", "chat", "private_chat", "reaction", "ticket", "timer")},
-	**{kind: kind for kind in ("attendance", "stand_by")},
+	**{kind: kind for kind in ("attendance", "stand_by", "new_pin")},
 	"ping": "pong",
 	"file_offer": "file_ready",
 	"cancel": "file_gone",
 	"unban": "banned",
 	"remove": "leave",
-	"new_pin": "new_pin",
 	"take_over": "screen_stop",
 	**dict.fromkeys(("permit", "word", "door", "spotlight", "collect", "one_room"), "rules"),
 	"room": "rooms",
@@ -5916,8 +5915,7 @@ GRAVEST_FIRST = (
 )  # fmt: skip
 PLACE_WORDS = {
 	"wired": "Cable {place}.", "wireless": "Wi-Fi {place}.", "vpn": "VPN {place}.",
-	"virtual": "Virtual adapter {place}.",
-	"unaddressed": "{place}: this network gave no address.",
+	"virtual": "Virtual adapter {place}.", "unaddressed": "{place}: this network gave no address.",
 }  # fmt: skip
 DISK_LEAST = 200_000_000
 KEPT_OUT = "The firewall of this computer keeps others out."
@@ -17436,8 +17434,8 @@ DARK = Palette()
 LIGHT = Palette(
 	window="#E9EDF2", panel="#F6F8FA", card="#FFFFFF", raised="#D6DEE8", line="#C1CAD5", text="#161C24",
 	second="#434F5C", third="#5A6673", accent="#2F62CF", accent_high="#2653B4", link="#2456C4",
-	focus="#2F6BF0",
-	chosen="#DCE7FD", good="#0E7A4B", warn="#8F5A00", bad="#CE2F36", bad_text="#B3232B", tile="#D5DCE4",
+	focus="#2F6BF0", chosen="#DCE7FD", good="#0E7A4B", warn="#8F5A00", bad="#CE2F36", bad_text="#B3232B",
+	tile="#D5DCE4",
 )  # fmt: skip
 CONTRAST = Palette(
 	window="#000000", panel="#000000", card="#0A0A0A", raised="#262626", line="#FFFFFF", text="#FFFFFF",
@@ -18120,10 +18118,7 @@ def window_dpi(root: tk.Tk) -> float:
 class Look:
 	"""What every control draws with: palette, scale, fonts and pictures; makes the Tk objects."""
 
-	FAMILIES = (
-		"Segoe UI Variable Text", "Segoe UI", "Inter", "SF Pro Text", "Noto Sans", "DejaVu Sans",
-	)  # fmt: skip
-
+	FAMILIES = ("Segoe UI Variable Text", "Segoe UI", "Inter", "SF Pro Text", "Noto Sans", "DejaVu Sans")
 	PIXELS = 2_000_000  # of pictures that are kept although nobody shows them
 
 	def __init__(self, root: tk.Tk, painter: TilePainter, palette: Palette, scale: float):
@@ -18260,9 +18255,8 @@ class Look:
 		if self._menu:
 			self._menu.destroy()
 		self._menu = menu = keyed(tk.Menu(
-			parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
-			activeforeground=p.on_accent,
-			bd=0, activeborderwidth=0, relief="flat", font=self.font(13),
+			parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent, bd=0, relief="flat",
+			activeforeground=p.on_accent, activeborderwidth=0, font=self.font(13),
 		))  # fmt: skip
 		for entry in entries:
 			if entry is None:
@@ -18478,9 +18472,8 @@ class Card(Painted):
 	"""An area with round corners; what it holds is packed into its canvas."""
 
 	def __init__(self, look: Look, parent: tk.Misc, radius: float = 12, outline: str = ""):
-		back = str(parent["bg"])
 		super().__init__(look, parent, 10, 10, look.palette.card)
-		self.radius, self.outline, self.back = radius, outline, back
+		self.radius, self.outline, self.back = radius, outline, str(parent["bg"])
 
 	def paint(self) -> None:
 		width, height = self.extent
@@ -20592,8 +20585,7 @@ class Composer:
 		self._back: list[tuple[str, str]] = []  # refused, and the field was not free
 		self.entry = keyed(tk.Text(
 			inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
-			undo=True,
-			highlightthickness=0, font=look.font(13), selectbackground=p.accent,
+			highlightthickness=0, font=look.font(13), selectbackground=p.accent, undo=True,
 			selectforeground=p.on_accent, padx=px(12), pady=px(8),
 		))  # fmt: skip
 		self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
@@ -21145,9 +21137,8 @@ class FileRow(Row):
 	def _state(self) -> str:
 		one, all_ = self.entry, 1 if self.entry.private else max(self.others, self.entry.people)
 		return {
-			"uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"),
-			"declined": tr("declined"),
-			"failed": tr(one.reason) or tr("failed"), "gone": tr("no longer offered"),
+			"uploading": tr("sending"), "downloading": tr("receiving"), "declined": tr("declined"),
+			"saved": tr("saved"), "gone": tr("no longer offered"), "failed": tr(one.reason) or tr("failed"),
 			"offered": tr("{some} of {all} have it", some=one.people, all=all_) if one.own else "",
 		}[one.state]  # fmt: skip
 
@@ -23274,9 +23265,7 @@ class Keys:
 	Escape closes the newest of what stands."""
 
 	TEXTS = ("Entry", "Text", "TEntry")
-	SIGNS: ClassVar = {
-		"plus": "+", "kp_add": "+", "minus": "−", "kp_subtract": "−", "question": "?",
-	}  # fmt: skip
+	SIGNS: ClassVar = {"plus": "+", "kp_add": "+", "minus": "−", "kp_subtract": "−", "question": "?"}
 	EDIT: ClassVar = {
 		"a": "<<SelectAll>>", "c": "<<Copy>>", "v": "<<Paste>>", "x": "<<Cut>>", "z": "<<Undo>>",
 	}  # fmt: skip
