@@ -1084,14 +1084,9 @@ _OWN = {"ref?": _COUNT}  # only its author is told
 _PRIVATE_LINE = {**_LINE, "to_name": _NAME}
 
 _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
-	"why?": _CODE,
-	"name?": _NAME,
-	"key?": _text(64),
-	"fault?": _CODE,
-	"size?": _COUNT,
-	"count?": _COUNT,
+	"why?": _CODE, "name?": _NAME, "key?": _text(64), "fault?": _CODE, "size?": _COUNT, "count?": _COUNT,
 	"versions?": _listing(_COUNT, 16),
-}
+}  # fmt: skip
 _REFUSAL: Shape = {"code": _CODE, **_VALUES}
 
 _ASKED = _exactly("share", "camera", "work", "stand_by")
@@ -2139,11 +2134,8 @@ class JitterBuffer:
 		slack, lateness = self._watch.summary()
 		waiting = len(self._pending) / AUDIO_RATE
 		counts = dict(zip(("received", "lost", "concealed", "late"), self.counts, strict=True))
-		return {
-			**counts,
-			"jitter_ms": round(1e3 * lateness, 1),
-			"buffer_ms": round(1e3 * (slack + waiting), 1),
-		}
+		delays = {"jitter_ms": round(1e3 * lateness, 1), "buffer_ms": round(1e3 * (slack + waiting), 1)}
+		return {**counts, **delays}
 
 	def _fresh(self, now: float) -> Samples:
 		seq = self._next
@@ -13646,14 +13638,8 @@ class MediaManager:
 		fps, figures = stream.rates.told()
 		width, height = stream.size
 		layer = next((i for i in range(len(LAYERS)) if fits_layer(stream.size, i)), 0)
-		told = {
-			"layer": layer,
-			"fps": round(fps, 1),
-			"width": width,
-			"height": height,
-			"frames": stream.newest[0],
-		}
-		return {**told, **video.incoming.counts(ident), **figures}
+		told = {"layer": layer, "fps": round(fps, 1), "width": width, "height": height}
+		return {**told, "frames": stream.newest[0], **video.incoming.counts(ident), **figures}
 
 	def quality(self, ident: int) -> StreamQuality:
 		"""What a window says of a sender's pictures; those lost are since the last call."""
@@ -15510,12 +15496,10 @@ class Commands(Part):
 	def _tell_server(self, command: Json) -> None:
 		name = command["do"]
 		message: Json = {}
-		for member, read in PLAIN_COMMANDS[name].items():
+		for member, of in PLAIN_COMMANDS[name].items():
 			key = member.rstrip("?")
 			if key == member or key in command:
-				message[key] = (
-					wanted(command, key, read) if isinstance(read, type) else read(self.state, command)
-				)
+				message[key] = wanted(command, key, of) if isinstance(of, type) else of(self.state, command)
 		self.me.ask(command, MESSAGE_TYPES.get(name) or name, **message)
 
 	def _do_admit(self, command: Json) -> None:
