@@ -16295,7 +16295,8 @@ class AppGiver:
 	@property
 	def given(self) -> GivenApp:
 		"""What is offered, and where."""
-		return GivenApp(self.url, self.name, self.size, self._sha256, qr_picture(self.url))
+		url = self.url
+		return GivenApp(url, self.name, self.size, self._sha256, qr_picture(url))
 
 	@property
 	def _address(self) -> str:
