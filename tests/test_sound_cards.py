@@ -89,6 +89,7 @@ class Cards:
 def cards(patch: pytest.MonkeyPatch, api: str, own: int, takes: Callable[[int], bool]) -> Cards:
 	"""Install them for this test."""
 	made = Cards(api, own, takes)
+	patch.setattr(cs, "_sound_cards", cs._SoundCards())
 	patch.setitem(sys.modules, "pyaudio", made.module)
 	return made
 
@@ -307,6 +308,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Desk]]:
 
 	def open_desk(mic: str = "default", speaker: str = "default") -> Desk:
 		plugs = Plugs()
+		monkeypatch.setattr(cs, "_sound_cards", cs._SoundCards())  # it knows what number 0 was in other tests
 		monkeypatch.setitem(sys.modules, "pyaudio", plugs.module)
 		monkeypatch.setattr(cs, "_sound_devices", plugs.count)
 		made.append(Desk(plugs, mic, speaker))
