@@ -9798,11 +9798,13 @@ class _XDesktop(_WindowSystem):
 				yield window
 
 	def title(self, window: int) -> str:
-		for name in ("_NET_WM_NAME", "WM_NAME"):
-			reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 256)
-			if text := reply[32 : 32 + self._word(reply, 16)]:
-				return text.decode("utf-8", "replace")
-		return ""
+		return self._text(window, "_NET_WM_NAME", 256) or self._text(window, "WM_NAME", 256)
+
+	def dpi(self) -> float:
+		"""What the desktop sets for its toolkits."""
+		resources = self._text(self._root, "RESOURCE_MANAGER", 1 << 16)
+		told = re.search(r"^Xft[.*]dpi:\s*([\d.]+)", resources, re.M)
+		return float(told[1]) if told else 96.0
 
 	def bring(self, window: int) -> None:
 		self._tell_manager(window, "_NET_ACTIVE_WINDOW", 2)
@@ -9915,6 +9917,10 @@ class _XDesktop(_WindowSystem):
 	def _top(self) -> tuple[int, ...]:
 		tree = self._ask("query_tree", self._root)
 		return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
+
+	def _text(self, window: int, name: str, longest: int) -> str:
+		reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, longest)
+		return reply[32 : 32 + self._word(reply, 16)].decode("utf-8", "replace")
 
 	def _words(self, window: int, name: str) -> tuple[int, ...]:
 		reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
@@ -10144,6 +10150,17 @@ class _DesktopScreen(ScreenSource):
 		place = self._windows.rectangle(self._window)
 		area = place and place.within(self._grabber.desktop())
 		return None if not area or area.empty or self._windows.covered(self._window, area) else area
+
+
+def window_dpi(root: Any) -> float:
+	"""Dots an inch where that window of Tk is; Tk says the first screen's, on X 96."""
+	if sys.platform == "win32":
+		with suppress(AttributeError):  # before Windows 10
+			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
+	if sys.platform == "linux":
+		with suppress(DeviceError), closing(_XDesktop()) as desktop:
+			return desktop.dpi()
+	return float(root.winfo_fpixels("1i"))
 
 
 def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
@@ -18080,24 +18097,6 @@ def keyed(widget: AnyWidget) -> AnyWidget:
 	"""`widget`, its keys heard by `Keys` first."""
 	widget.bindtags((KEYBOARD, *widget.bindtags()))
 	return widget
-
-
-def xft_dpi() -> float:
-	"""The desktop's setting, which Tk tells a program called Xft alone."""
-	import tkinter as tk
-
-	probe: Any = tk.Tk(className="xft")
-	dpi = float(probe.option_get("dpi", "dpi") or 96)
-	probe.destroy()
-	return dpi
-
-
-def window_dpi(root: tk.Tk) -> float:
-	"""Dots an inch where the window is; Tk says the first screen's, on X 96."""
-	if sys.platform == "win32":
-		with suppress(AttributeError):  # before Windows 10
-			return float(ctypes.windll.user32.GetDpiForWindow(root.winfo_id()))
-	return xft_dpi() if sys.platform == "linux" else root.winfo_fpixels("1i")
 
 
 class Look:

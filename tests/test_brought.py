@@ -592,7 +592,7 @@ def test_the_scale_of_the_desktop_counts_on_linux_too(display: str) -> None:
 	def told(resources: str) -> float:
 		words = ["xprop", "-root", "-f", "RESOURCE_MANAGER", "8s", "-set", "RESOURCE_MANAGER", resources]
 		subprocess.run(words, check=True)
-		return cs.xft_dpi()
+		return cs.window_dpi(None)
 
 	assert "not found" in before or "Xft" not in before
 	assert told("Xft.dpi:\t192\n*font: x\n") == 192

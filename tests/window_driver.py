@@ -10,7 +10,6 @@ import subprocess
 import time
 import tkinter as tk
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import pytest
@@ -170,20 +169,10 @@ def tops(view: cs.ListView) -> dict[Any, int]:
 	return dict(zip(view.rows[view._at :], view._edges[:-1], strict=False))
 
 
-asked_dpi = cs.xft_dpi
-
-
-@cache
-def dpi_of(display: str) -> float:
-	"""To ask takes a Tk of its own each time, and the screen of all tests answers as before."""
-	return asked_dpi()
-
-
 @pytest.fixture
-def opened(display: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def opened(display: str) -> Iterator[Open]:
 	"""Opens windows on false meetings: size, settings."""
 	drivers: list[Driver] = []
-	monkeypatch.setattr(cs, "xft_dpi", lambda: dpi_of(display))
 
 	def make(size: str = "1280x720", **settings: Any) -> Driver:
 		drivers.append(Driver(display, FakeBackend(9, settings), size))
