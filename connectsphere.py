@@ -18855,12 +18855,14 @@ class ListView(Painted):
 		self._at = self._y = 0  # the first row in sight, and its upper edge
 		self._edges = [0]  # of the rows in sight: the upper one of the first, and all lower ones
 		self._ended = True  # the last row is in sight
+		self._late = False  # it is drawn when it comes into sight
 		self._heights: dict[tuple[Any, int], int] = {}  # by row and width
 		self._bind()
 
 	def _bind(self) -> None:
 		canvas = self.canvas
 		canvas.bind("<Configure>", lambda _: self.show(self.rows, again=True))
+		canvas.bind("<Expose>", lambda _: self.paint() if self._late else None)
 		canvas.bind(
 			"<MouseWheel>", lambda at: self.scroll(at.delta // -2 if abs(at.delta) >= 60 else -20 * at.delta)
 		)
@@ -18928,6 +18930,9 @@ class ListView(Painted):
 			self.paint()
 
 	def paint(self) -> None:
+		self._late = not self.canvas.winfo_viewable()
+		if self._late:
+			return
 		tall, width = self.extent[1], self.width
 		if len(self._heights) > 2_000:
 			self._heights.clear()
@@ -19138,9 +19143,13 @@ class PictureBox:
 			if not job or (job.look, job.width, job.height) != (looks, wide, tall):
 				lines = self._layout(looks, wide, tall)
 				self._job = TileJob(None, wide, tall, looks, self.palette, look.px.scale, lines)
-			# a whole screen takes long to get: not here, on the Tk thread
-			if (live and looks.fit) or self.painted != (self._newest()[0], self._job):
-				look.painter.want(self)
+			self.check()
+
+	def check(self) -> None:
+		"""Have it painted if there may be something new; for any thread."""
+		# a whole screen takes long to get: not here
+		if (job := self._job) and ((self._live and job.look.fit) or self.painted != (self._newest()[0], job)):
+			self.look.painter.want(self)
 
 	def _layout(self, looks: TileLook, wide: int, tall: int) -> dict[str, TileLine]:
 		look, px, found = self.look, self.look.px, dict[str, TileLine]()
@@ -19224,7 +19233,7 @@ class TilePainter:
 	def check(self) -> None:
 		"""Look at all: somebody's picture has changed; for any thread."""
 		for box in tuple(self.boxes):
-			self.want(box)
+			box.check()
 
 	def paste(self) -> None:
 		"""Show what was painted since the last call."""
@@ -20318,6 +20327,7 @@ class TopBar:
 		self.frame.bind("<Configure>", lambda event: self._squeeze(event.width))
 		self._lines = ("", "")
 		self._narrow = False
+		self._told: tuple[Any, ...] = ()
 
 	def _squeeze(self, width: int) -> None:
 		self._narrow = width < self.look.px(880 + 160 * sum(map(in_place, self.states.values())))
@@ -20326,9 +20336,8 @@ class TopBar:
 		if self._leads:
 			self.act(**command)
 
-	def _states(self, shot: Snapshot, now: float) -> None:
+	def _states(self, shot: Snapshot, left: int) -> None:
 		self._leads, star = shot.leads, shot.rules.spotlight
-		left = max(0, math.ceil(shot.timer - now)) if shot.timer else 0
 		words = {
 			"quiet": ("lock", tr("Only with the word"), "mic" in shot.rules.off),
 			"star": ("star", tr("Everyone sees {name}", name=tr("You") if star == shot.name else star), star),
@@ -20349,8 +20358,14 @@ class TopBar:
 
 	def show(self, shot: Snapshot, layout: str, now: float, address: str) -> None:
 		"""Show the meeting as it is at `now` (monotonic seconds); others find it at `address`."""
-		p = self.look.palette
 		seconds = max(0, int(now - shot.since)) if shot.since else 0
+		left = max(0, math.ceil(shot.timer - now)) if shot.timer else 0
+		if self._told != (told := (shot, layout, address, seconds, left, self._narrow)):
+			self._told = told
+			self._show(*told[:5])
+
+	def _show(self, shot: Snapshot, layout: str, address: str, seconds: int, left: int) -> None:
+		p = self.look.palette
 		spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 		facts = [tr("Encrypted on this network"), address]
 		facts += [tr("Host: {name}", name=shot.teacher)] if shot.host else []
@@ -20358,7 +20373,7 @@ class TopBar:
 		if lines != self._lines:
 			self._lines = lines
 			self._write()
-		self._states(shot, now)
+		self._states(shot, left)
 		self.people.say(str(len(shot.people)), "users")
 		lost, delay = shot.link == "reconnecting", shot.delay_ms
 		bars = 1 if lost else 1 + (delay < 250) + (delay < 80)
@@ -23372,6 +23387,8 @@ class WindowLoop:
 		Keys(root, self)
 		self._size()
 		self.show_start("")
+		self._after = partial(root.tk.call, "after")  # root.after makes and deletes a command at each call
+		self._next_tick, self._next_paste = root.register(self.render_loop), root.register(self._paste)
 		self.render_loop()
 		self._paste()
 
@@ -23514,12 +23531,11 @@ class WindowLoop:
 		try:
 			self._tick()
 		finally:  # whatever went wrong, the next tick comes
-			spent = (monotonic() - begun) * 1000
-			self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
+			self._after(max(1, round(1000 * (1 / self.FPS + begun - monotonic()))), self._next_tick)
 
 	def _paste(self) -> None:
 		self.painter.paste()
-		self.root.after(self.PASTE, self._paste)
+		self._after(self.PASTE, self._next_paste)
 
 	def _tick(self) -> None:
 		self.tasks.poll()

@@ -111,7 +111,7 @@ def test_the_top_bar_names_the_host_as_she_is_called_now() -> None:
 	bar: Any = object.__new__(cs.TopBar)
 	pill = SimpleNamespace(say=lambda *_, **__: None)
 	vars(bar).update(
-		look=SimpleNamespace(palette=cs.DARK), _narrow=False, _lines=("", ""), _write=lambda: None,
+		look=SimpleNamespace(palette=cs.DARK), _narrow=False, _lines=("", ""), _told=(), _write=lambda: None,
 		_states=lambda *_: None, people=pill, quality=pill, pin=pill, layouts={},
 	)  # fmt: skip
 	shot = cs.Snapshot(host="Lena", people=(cs.Person(1, "Ms Lee", "host"),))
