@@ -409,6 +409,22 @@ def test_a_voice_that_moves_the_meter_renews_no_panel(opened: Open, monkeypatch:
 	assert shown
 
 
+def test_a_list_that_nobody_sees_is_drawn_when_it_comes_into_sight(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet(host=True)
+	panel = driver.view.attendees
+	drawn: list[object] = []
+	wipe, panel.list.wipe = panel.list.wipe, drawn.append  # type: ignore[method-assign,assignment]
+	for number in range(1, 4):  # the messages are in front
+		people = [*call.snapshot().people, cs.Person(90 + number, f"Who comes as {number}", "member")]
+		call.change(people=tuple(people))
+		driver.until(lambda n=9 + number: len(panel.list.rows) >= n, "they are listed")  # type: ignore[misc]
+	assert not drawn
+	panel.list.wipe = wipe  # type: ignore[method-assign]
+	driver.command("u")
+	driver.until(lambda: any("comes as 3" in one for one in written(panel.list.canvas)), "they are drawn")
+
+
 def test_what_is_drawn_for_a_size_that_was_is_given_back(opened: Open) -> None:
 	driver = opened()
 	look = driver.loop.look
