@@ -9629,6 +9629,11 @@ class _Rectangle(NamedTuple):
 		return min(self.width, self.height) <= 0
 
 
+def _nearest(areas: Iterable[_Rectangle], x: int, y: int) -> _Rectangle | None:
+	here = _Rectangle(x, y, 1, 1)
+	return max(areas, key=lambda area: min(here.within(area)[2:]), default=None)
+
+
 class _WindowSystem:
 	"""Asks the desktop for windows (numbers) and the mouse; this one knows of nothing."""
 
@@ -9677,7 +9682,9 @@ class _WindowSystem:
 		return []
 
 	def work_area(self, x: int, y: int) -> _Rectangle | None:
-		return None
+		"""What windows may fill of the screen nearest to a place."""
+		with closing(_Grabber()) as grabber:
+			return _nearest(grabber.screens(), x, y)
 
 	def close(self) -> None:
 		"""Twice is harmless."""
@@ -9857,12 +9864,24 @@ class _XDesktop(_WindowSystem):
 
 	def work_area(self, x: int, y: int) -> _Rectangle | None:
 		area = self._words(self._root, "_NET_WORKAREA")
-		return _Rectangle(*area[:4]) if area else None
+		desk = [_Rectangle(*area[:4])] if area else []
+		screen = _nearest(self._screens() or desk, x, y)
+		return screen.within(desk[0]) if screen and desk else screen
 
 	def close(self) -> None:
 		if self._connection:
 			self._xcb.xcb_disconnect(self._connection)
 			self._connection = ctypes.c_void_p()
+
+	def _screens(self) -> list[_Rectangle]:
+		found, at = list[_Rectangle](), 32
+		with suppress(OSError):  # mss takes 60 ms to load
+			reply = self._ask("randr_get_monitors", self._root, 1, by=ctypes.CDLL("libxcb-randr.so.0"))
+			for _ in range(self._word(reply, 12)):
+				outputs, *box = struct.unpack_from("=HhhHH", reply, at + 6)
+				found.append(_Rectangle(*box))
+				at += 24 + 4 * outputs
+		return found
 
 	def _read_setup(self) -> tuple[int, int]:
 		self._xcb.xcb_get_setup.restype = ctypes.c_void_p
@@ -9935,12 +9954,12 @@ class _XDesktop(_WindowSystem):
 	def _word(self, reply: bytes, at: int) -> int:
 		return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
 
-	def _ask(self, request: str, *arguments: int | bytes) -> bytes:
+	def _ask(self, request: str, *arguments: int | bytes, by: ctypes.CDLL | None = None) -> bytes:
 		if not self._connection:
 			return b""
-		send = getattr(self._xcb, f"xcb_{request}")
+		send = getattr(by or self._xcb, f"xcb_{request}")
 		send.restype = _XCookie
-		receive = getattr(self._xcb, f"xcb_{request}_reply")
+		receive = getattr(by or self._xcb, f"xcb_{request}_reply")
 		receive.restype = ctypes.c_void_p
 		reply = ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
 		if not reply:
@@ -10165,10 +10184,8 @@ def window_dpi(root: Any) -> float:
 
 def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
 	"""Left, top, width and height of what windows may fill of the screen nearest to a place."""
-	here = _Rectangle(x, y, 1, 1)
-	with suppress(DeviceError), closing(_Grabber()) as grabber, closing(_open_window_system()) as system:
-		nearest = max(grabber.screens(), key=lambda screen: min(here.within(screen)[2:]))
-		return nearest.within(system.work_area(x, y) or nearest)
+	with suppress(DeviceError), closing(_open_window_system()) as system:
+		return system.work_area(x, y)
 	return None
 
 

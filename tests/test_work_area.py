@@ -121,6 +121,14 @@ def test_it_opens_on_the_monitor_with_the_mouse_and_stays_on_the_one_where_it_wa
 	assert again == box
 
 
+def test_the_work_area_is_known_without_what_takes_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+	"""To load mss is a tenth of the time until the window is there."""
+	monkeypatch.setattr(cs, "_Grabber", None)
+	with desktop("1366x768") as display:
+		monkeypatch.setenv("DISPLAY", display)
+		assert cs.work_area(9, 9) == (0, 0, 1366, 720)
+
+
 def signs(env: dict[str, str]) -> set[int]:
 	"""The widths of the pictures that the window gives for title bar and task bar."""
 	find = ["xdotool", "search", "--onlyvisible", "--name", f"^{cs.APP_NAME}$"]
