@@ -623,12 +623,9 @@ def trimmed(text: str) -> str:
 
 def clean_text(text: str, limit: int = MAX_CHAT) -> str:
 	"""Chat text without control or bidi characters; line breaks and joiners stay."""
-	kept = (
-		char
-		for char in unicodedata.normalize("NFC", text)[:limit]
-		if char in "\n\t\u200c\u200d" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")
-	)
-	return trimmed("".join(kept))
+	text = unicodedata.normalize("NFC", text)[:limit]
+	chars = set(text).difference("\n\t\u200c\u200d")
+	return trimmed(text.translate({ord(one): None for one in chars if unicodedata.category(one)[0] == "C"}))
 
 
 _LOOKALIKES = """
@@ -706,6 +703,7 @@ def skeleton(text: str) -> str:
 	return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
 
 
+@lru_cache(4_096)
 def looks(text: str) -> frozenset[str]:
 	"""The skeletons of `text` and of its small letters: names that have one in common are confused."""
 	return frozenset(filter(None, (skeleton(text), skeleton(text.casefold()))))
@@ -2253,11 +2251,12 @@ ENVELOPE_MEAN = 31  # blocks whose mean is taken off
 BAND_EDGES = (4, 5, 6, 7, 8, 10, 12, 15, 17, 21, 25, 30, 36, 44, 53, 63, 76, 92, 110)  # of 62.5 Hz
 NO_BANDS = np.array([-3.0] * 18 + [LEVEL_FLOOR], np.float32)
 VOICED = 20  # blocks with a voice suffice
+_WINDOW = np.hanning(BLOCK) / FULL_SCALE
 
 
 def bands_of(waves: NDArray[Any]) -> NDArray[np.float32]:
 	"""A row a block: logarithms of the power in bands, then the level in dBFS."""
-	power = np.abs(np.fft.rfft(waves * (np.hanning(BLOCK) / FULL_SCALE))) ** 2
+	power = np.abs(np.fft.rfft(waves * _WINDOW)) ** 2
 	rows = np.log10(np.add.reduceat(power, BAND_EDGES, axis=1) + 1e-3, dtype=np.float32)
 	rows[:, -1] = 10.0 * np.log10(power.sum(axis=1) / 12_288 + 1e-9)
 	return rows
@@ -2371,7 +2370,7 @@ class RoomFinder:
 		rooms: Mapping[int, Collection[int]],
 	) -> None:
 		"""The next block of who talks, of those with an `open` microphone."""
-		rows = dict(zip(talkers, bands_of(waves[: self.MOST]), strict=False))
+		rows = dict(zip(talkers, bands_of(waves[: self.MOST]) if talkers else (), strict=False))
 		self._rows = {
 			id: self._rows.get(id) or deque([NO_BANDS] * ENVELOPE_BLOCKS, ENVELOPE_BLOCKS) for id in open
 		}
@@ -2484,8 +2483,8 @@ class NearestMicrophone:
 	def pass_on(self, levels: dict[int, float], waves: NDArray[np.float32], now: float) -> None:
 		"""Fade the others of `levels`, in dB, out of `waves`, a row each."""
 		self.shut = {id for id in levels if id in self.rooms} - {*self._free}
-		steps = np.diff(waves) ** 2
-		peaky = (steps**2).mean(axis=1) / (steps.mean(axis=1) ** 2 + 1e-3)
+		steps = (waves[:, 1:] - waves[:, :-1]) ** 2
+		peaky = np.einsum("ij,ij->i", steps, steps) * (BLOCK - 1) / (steps.sum(axis=1) ** 2 + 65.0)
 		near = dict(zip(levels, peaky.clip(0.0, 8.0).tolist(), strict=True))
 		for id, peak in near.items():
 			near[id] = (was := self._near.get(id, peak)) + (peak - was) / 25
@@ -2620,11 +2619,9 @@ class AudioMixer:
 				hold.current = 0
 
 	def _measure(self, talkers: list[int], waves: NDArray[np.float32]) -> None:
-		power = np.einsum("ij,ij->i", waves, waves) / (BLOCK * FULL_SCALE**2)
-		level = 10.0 * np.log10(np.maximum(power, 1e-9))
-		before = np.array([self._level.get(id, math.nan) for id in talkers])
-		level += np.where(np.isnan(before), 0.0, (before - level) * self.INERTIA)
-		self._level = dict(zip(talkers, level.tolist(), strict=True))
+		powers = (np.einsum("ij,ij->i", waves, waves) / (BLOCK * FULL_SCALE**2)).tolist()
+		level = {id: 10.0 * math.log10(max(1e-9, one)) for id, one in zip(talkers, powers, strict=True)}
+		self._level = {id: db + (self._level.get(id, db) - db) * self.INERTIA for id, db in level.items()}
 
 	def _rank(self, now: float) -> tuple[int, int]:
 		loudest = self._loudest.update(self._loudest_but(), now)
