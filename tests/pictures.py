@@ -47,9 +47,11 @@ _scenery = functools.lru_cache(scenery)  # the same room, many times over
 def as_filmed(picture: Picture, seed: int, noise: float = 5.0, room: float = 0.4) -> Picture:
 	"""A drawing as a camera would see it: with so much of a room in it, and its sensor's noise."""
 	height, width = picture.shape[:2]
-	things = _scenery(width, height).astype(float) - 128.0
-	grain = np.random.default_rng(seed).normal(0.0, noise, picture.shape)
-	return (picture + room * things + grain).clip(0, 255).astype(np.uint8)
+	grain = np.random.default_rng(seed).standard_normal(picture.shape, np.float32)
+	grain *= noise
+	grain += room * (_scenery(width, height).astype(np.float32) - 128.0)
+	grain += picture
+	return grain.clip(0, 255, out=grain).astype(np.uint8)
 
 
 def counting(path: Path) -> Path:

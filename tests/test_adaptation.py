@@ -158,7 +158,7 @@ class Receiver:
 
 	def send(self) -> None:
 		allocation = self.room.streams.allocator.people[self.me].allocation
-		for ident, due in self.due.items():
+		for ident, due in self.due.items() if self.now >= min(self.due.values()) else ():
 			if ident not in allocation or self.now < due:
 				continue
 			layer, fps = allocation[ident]

@@ -220,12 +220,13 @@ def test_a_layer_serves_tiles_up_to_its_height_and_somewhat_more(best: bool, mos
 def test_a_lively_picture_is_told_from_a_calm_one() -> None:
 	random = np.random.default_rng(3)
 	room = random.integers(0, 256, (360, 900, 3), np.uint8)
+	grains = [random.standard_normal((360, 640, 3), np.float32) for _ in range(8)]
 
 	def seen(shift: Callable[[int], int], part: slice, noise: float, pictures: int = 45) -> bool:
 		for number in range(pictures):
-			picture = room[:, :640].astype(float)
-			picture[part] = np.roll(room, shift(number), 1)[part][:, :640]
-			motion.look((picture + random.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8))
+			picture = room[:, :640].copy()
+			picture[part] = np.roll(room[part], shift(number), 1)[:, :640]
+			motion.look((picture + noise * grains[number % len(grains)]).clip(0, 255).astype(np.uint8))
 		return motion.lively
 
 	head, all_of_it = slice(340, 360), slice(0, 360)
@@ -261,11 +262,15 @@ class TestSmallWebp:
 		)
 
 	@staticmethod
-	def show(camera: cs.CameraSender, layers: dict[int, int], webp: bool) -> None:
+	@functools.cache
+	def filmed() -> cs.Picture:
+		"""Somebody before a camera."""
+		return as_filmed(cs.TestCard("Ana", cs.LAYERS[2]).draw(1e9), 1, noise=2.0, room=0.2)
+
+	def show(self, camera: cs.CameraSender, layers: dict[int, int], webp: bool) -> None:
 		camera.encode({"layers": {str(layer): fps for layer, fps in layers.items()}, "webp": webp})
 		camera._layers = {layer: cs.FrameDropper(1e9) for layer in layers}
-		picture = as_filmed(cs.TestCard("Ana", cs.LAYERS[2]).draw(1e9), 1, noise=2.0, room=0.2)
-		camera._capture(picture)
+		camera._capture(self.filmed())
 
 	@pytest.mark.parametrize("webp", [False, True])
 	def test_only_the_smallest_and_only_where_asked(
@@ -282,8 +287,7 @@ class TestSmallWebp:
 		self, camera: cs.CameraSender, sent: list[tuple[int, bytes]], layer_is_coarse: bool
 	) -> None:
 		coarse = [0] * layer_is_coarse
-		large = as_filmed(cs.TestCard("Ana", cs.LAYERS[2]).draw(1e9), 1, noise=2.0, room=0.2)
-		picture = cs.fit_picture(large, cs.LAYERS[0])
+		picture = cs.fit_picture(self.filmed(), cs.LAYERS[0])
 		for webp in (False, True):
 			camera.encode({"layers": {"0": 8}, "coarse": coarse, "webp": webp})
 			camera._layers = {0: cs.FrameDropper(1e9)}

@@ -115,6 +115,7 @@ class Module:
 					self.defined_at.setdefault(name, statement.lineno)
 		self.imports = dict(imported_names(self.tree.body))
 		self._tables: dict[int, symtable.SymbolTable] = {}
+		self._used: dict[int, frozenset[str]] = {}
 
 	def _find_sections(self) -> Iterator[Section]:
 		for i, line in enumerate(self.lines):
@@ -147,10 +148,12 @@ class Module:
 			self._tables[id(statement)] = symtable.symtable(source, "statement", "exec")
 		return self._tables[id(statement)]
 
-	def names_used(self, statement: ast.stmt) -> set[str]:
+	def names_used(self, statement: ast.stmt) -> frozenset[str]:
 		"""Module-level or builtin names that the statement uses anywhere, its annotations included."""
-		used = {name for table in walk_tables(self.table(statement)) for name in global_names(table)}
-		return used | set(annotation_names(statement))
+		if id(statement) not in self._used:
+			used = {name for table in walk_tables(self.table(statement)) for name in global_names(table)}
+			self._used[id(statement)] = frozenset(used.union(annotation_names(statement)))
+		return self._used[id(statement)]
 
 	def names_used_at_import(self, statement: ast.stmt) -> set[str]:
 		"""Names looked up while the module is being imported: not those in function bodies."""
@@ -160,9 +163,15 @@ class Module:
 		"""Dotted names of what the statement uses of other modules, imported on top or inside it."""
 		used = self.names_used(statement)
 		above = {target for name, target in self.imports.items() if name in used}
-		inside = {target for node in ast.walk(statement) for _, target in imported_names([node])}
+		inside = {target for node in nodes(statement) for _, target in imported_names([node])}
 		builtin = {f"builtins.{name}" for name in used - set(self.imports) - set(self.home)}
 		return above | inside | builtin
+
+
+@cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+	"""`ast.walk`, once for all rules."""
+	return tuple(ast.walk(tree))
 
 
 def walk_tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
@@ -189,7 +198,7 @@ def global_names(table: symtable.SymbolTable) -> Iterator[str]:
 
 def annotation_names(statement: ast.AST) -> Iterator[str]:
 	"""Names in annotations, quoted ones too, which symbol tables of postponed annotations do not hold."""
-	for node in ast.walk(statement):
+	for node in nodes(statement):
 		notes = [getattr(node, "annotation", None), getattr(node, "returns", None)]
 		if isinstance(node, ast.Call) and dotted(node.func) in ("cast", "typing.cast") and node.args:
 			notes.append(node.args[0])
@@ -266,7 +275,7 @@ def banners(module: Module) -> list[str]:
 
 def short_classes(module: Module) -> list[str]:
 	"""A class has one duty, which can be read at once."""
-	classes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+	classes = [node for node in nodes(module.tree) if isinstance(node, ast.ClassDef)]
 	lines = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in classes}
 	return [
 		f"{name} has {many} lines, more than {MAX_CLASS}" for name, many in lines.items() if many > MAX_CLASS
@@ -412,9 +421,7 @@ def work_in(statement: ast.stmt, own: set[str]) -> list[str]:
 		return []
 	if not isinstance(statement, ast.Assign | ast.AnnAssign):
 		return [f"line {statement.lineno}: work at import: {ast.unparse(statement)[:60]}"]
-	lazy = {
-		id(n) for node in ast.walk(statement) if isinstance(node, ast.Lambda) for n in ast.walk(node.body)
-	}
+	lazy = {id(n) for node in nodes(statement) if isinstance(node, ast.Lambda) for n in ast.walk(node.body)}
 	return [
 		f"line {node.lineno}: a constant calls {ast.unparse(node.func)}"
 		for node in (ast.walk(statement.value) if statement.value else [])
@@ -443,7 +450,7 @@ def is_pure_call(node: ast.Call, own: set[str]) -> bool:
 def forbidden_statements(module: Module) -> list[str]:
 	"""No bare `except` and no `global`."""
 	wrong = []
-	for node in ast.walk(module.tree):
+	for node in nodes(module.tree):
 		if isinstance(node, ast.Global):
 			wrong.append(f"line {node.lineno}: global {', '.join(node.names)}")
 		elif isinstance(node, ast.ExceptHandler) and node.type is None:
@@ -457,7 +464,7 @@ def one_clock(module: Module) -> list[str]:
 		f"line {node.lineno}: {dotted(node)}"
 		for statement in module.tree.body
 		if "monotonic" not in defined_names(statement)
-		for node in ast.walk(statement)
+		for node in nodes(statement)
 		if isinstance(node, ast.Attribute) and dotted(node) in ("time.monotonic", "time.perf_counter")
 	]
 
@@ -514,7 +521,7 @@ def named_by_subclasses(tree: ast.Module) -> set[str]:
 	"""What subclasses tell `super().__init__` first: the name of the thread that their base starts."""
 	return {
 		call.args[0].value
-		for call in ast.walk(tree)
+		for call in nodes(tree)
 		if isinstance(call, ast.Call)
 		and ast.unparse(call.func) == "super().__init__"
 		and call.args
@@ -554,7 +561,7 @@ def thread_starts(tree: ast.Module) -> tuple[set[str], list[str]]:
 	A function or class that hands its own argument `name` to a starter of threads is one itself, and so is
 	a subclass of a starter, unless its own `__init__` does not.
 	"""
-	bases = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+	bases = {node.name: node for node in nodes(tree) if isinstance(node, ast.ClassDef)}
 	above = {name: {dotted(base) for base in node.bases} for name, node in bases.items()}
 	heirs = {
 		name for name, node in bases.items() if "__init__" not in {getattr(s, "name", "") for s in node.body}
@@ -564,15 +571,16 @@ def thread_starts(tree: ast.Module) -> tuple[set[str], list[str]]:
 	def starts(caller: str, call: ast.Call) -> bool:
 		return bool(({callee(call)} if callee(call) != "__init__" else above.get(caller, set())) & starters)
 
+	calls = list(calls_with_callers(tree))
 	while more := {
 		caller
-		for caller, call in calls_with_callers(tree)
+		for caller, call in calls
 		if starts(caller, call) and hands_its_name_on(call) and caller not in starters
 	} | {name for name in heirs - starters if above[name] & starters}:
 		starters |= more
 	names: set[str] = set()
 	wrong: list[str] = []
-	for caller, call in calls_with_callers(tree):
+	for caller, call in calls:
 		if not starts(caller, call) or (caller in starters and hands_its_name_on(call)):
 			continue
 		said = [name for value in name_values(call) if (name := literal(value))]

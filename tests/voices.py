@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import wave
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ TALKERS = ("en-us+Michael", "en-gb+Linda", "en-us+Annie", "en-gb+Andy", "en-us+A
 _SAID = Path(tempfile.gettempdir()) / "connectsphere-voices"
 
 
+@cache
 def _say(talker: str, sentence: str) -> Sound:
 	"""One sentence, made once on this machine."""
 	_SAID.mkdir(exist_ok=True)

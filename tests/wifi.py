@@ -8,7 +8,7 @@ the rate of the radio. What leaves for one station at one stroke is aggregated i
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -67,6 +67,7 @@ class AccessPoint:
 	def __init__(self, mbit: float, fails: float = 0.0, seed: int = 1) -> None:
 		self._mbit, self._fails, self._chance = mbit, fails, random.Random(seed)
 		self._waiting: dict[tuple[bool, int], deque[Packet]] = {}
+		self._held = Counter[tuple[bool, int]]()  # bytes of each
 
 	def carry(self, packets: Sequence[Packet]) -> Carried:
 		"""Everything, from when it comes to when it has arrived."""
@@ -87,10 +88,11 @@ class AccessPoint:
 		return Carried(busy, delays, lost)
 
 	def _accept(self, packet: Packet) -> list[Packet]:
-		queue = self._waiting.setdefault((not packet.sound, packet.station), deque())
-		if sum(one.octets for one in queue) + packet.octets > BUFFER:
+		key = not packet.sound, packet.station
+		if self._held[key] + packet.octets > BUFFER:
 			return [packet]
-		queue.append(packet)
+		self._held[key] += packet.octets
+		self._waiting.setdefault(key, deque()).append(packet)
 		return []
 
 	def _serve(self) -> tuple[float, list[Packet], bool]:
@@ -100,6 +102,7 @@ class AccessPoint:
 		while queue and (not sent or octets + queue[0].octets <= MOST):
 			sent.append(queue.popleft())
 			octets += sent[-1].octets
+		self._held[key] -= octets
 		if queue:
 			self._waiting[key] = queue
 		tries = 1
