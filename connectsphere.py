@@ -3060,8 +3060,8 @@ class Reassembler:
 			return None
 		if run.id not in self._streams and len(self._streams) >= MAX_SENDERS:
 			self.forget(next(iter(self._streams)))
-		streams = self._streams.setdefault(run.id, {})
-		stream = streams.setdefault(run.number >> self._layer_shift, _Stream())
+		streams = self._streams.setdefault(run.id, defaultdict(_Stream))
+		stream = streams[run.number >> self._layer_shift]
 		if run.number <= stream.delivered or run.number in stream.given_up:
 			self._counters.add("video.late", run.length)
 			return None

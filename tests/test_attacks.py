@@ -662,6 +662,8 @@ def much_talk(server: cs.ConferenceServer, end: Callable[[], bool]) -> Iterator[
 
 		def talk(one: Member) -> None:
 			for _ in range(200):
+				if end():
+					return
 				one.say(LONG_LINE)
 				read(one, 0.01)
 			while not end():

@@ -261,7 +261,10 @@ class TestSnapshot:
 		assert StateManager().current == Snapshot()
 
 
-def test_files_that_come_and_go_are_remembered_up_to_a_bound(state: StateManager) -> None:
+def test_files_that_come_and_go_are_remembered_up_to_a_bound(
+	state: StateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	monkeypatch.setattr(StateManager, "MOST_FILES", 200)
 	state.apply(welcome())
 	for n in range(state.MOST_FILES + 500):
 		state.apply({"type": "file_offer", **wire_examples.OFFER, "file": f"{n:x}"})

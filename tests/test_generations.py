@@ -157,13 +157,13 @@ class Meeting:
 		self.ben.video.watch({self.ana.id})
 
 	def step(self) -> bool:
-		"""Four milliseconds; whether Ben hears something."""
-		self.network.now += 0.004
+		"""Eight milliseconds; whether Ben hears something."""
+		self.network.now += 0.008
 		self.steps += 1
 		heard = False
-		if self.steps % 16 == 0:
+		if self.steps % 8 == 0:
 			self.ana.video.send_picture(0, self.frame)
-		if self.steps % 4 == 0:
+		if self.steps % 2 == 0:
 			self.ana.seq += 1
 			self.ana.audio.send_block(self.ana.seq, self.voice)
 			self.mixer._mix(self.now())
@@ -203,11 +203,11 @@ def test_what_is_late_of_an_earlier_connection_is_never_asked_for(seed: int, nac
 	meeting = Meeting(Port.network)
 	ana, ben = meeting.ana, meeting.ben
 	people = ana.person, ben.person
-	for _ in range(250):
+	for _ in range(125):
 		meeting.step()
 	for turn in range(250):
 		meeting.network.breaking = True
-		for _ in range(30):
+		for _ in range(15):
 			meeting.step()
 		meeting.network.breaking = False
 		back = [ana, ben] if turn % 5 == 0 else [(ana, ben)[turn % 2]]

@@ -11,7 +11,7 @@ import spake2
 import wire_examples
 from headless import ROOT
 from spake2.parameters.ed25519 import ParamsEd25519
-from test_sections import product
+from test_sections import product, the_program
 
 import connectsphere as cs
 
@@ -47,6 +47,7 @@ def is_code(key: ast.expr | None) -> bool:
 	return isinstance(key, ast.Constant) and key.value == "code"
 
 
+@the_program
 def test_every_code_is_told_and_none_besides() -> None:
 	wire, ours = first_cells(section("Refusals")), first_cells(section("The headless interface"))
 	codes = codes_of(product().tree)

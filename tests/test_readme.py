@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from headless import ROOT
-from test_sections import product
+from test_sections import product, the_program
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -71,6 +71,7 @@ def test_the_front_door_is_short() -> None:
 	assert [page.name for page in PAGES[1:] if page.name not in README] == []
 
 
+@the_program
 def test_each_name_stands_in_the_section_that_is_said() -> None:
 	module = product()
 	rows = re.findall(r"^\| [^|]+ \| ([A-Z][A-Z, -]+) \| (`.+) \|$", README, re.MULTILINE)

@@ -662,6 +662,10 @@ def product() -> Module:
 		gc.enable()
 
 
+the_program = pytest.mark.xdist_group("program")  # it is read once by one worker, not by each
+
+
+@the_program
 def test_the_rules_hold() -> None:
 	"""All in one: what they know of each statement is found out once."""
 	assert {rule.__name__: told for rule in RULES if (told := rule(product()))} == {}

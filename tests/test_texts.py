@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from test_sections import product
+from test_sections import dotted, product, the_program
 
 import connectsphere as cs
 
@@ -146,10 +146,12 @@ def test_spanish_says_tu_and_french_knows_one_word_for_the_host() -> None:
 	assert [words for others in cs.tr.table.values() if re.search(r"\bhôte", words := others["fr"])] == []
 
 
+@the_program
 def test_what_is_translated_is_in_the_table() -> None:
 	assert sorted(set(translated(product().tree)) - set(cs.tr.table)) == []
 
 
+@the_program
 def test_no_sentence_of_the_window_bypasses_the_table() -> None:
 	found = [one for tree in window_nodes() for one in sentences(tree) if one[1] not in cs.tr.table]
 	assert found == []
@@ -198,6 +200,7 @@ def english_left(tree: ast.AST) -> set[str]:
 	return {words for words in from_below(tree) if words not in cs.tr.table}
 
 
+@the_program
 def test_every_sentence_from_below_is_translated() -> None:
 	below = [section.body for section in product().sections if section.name not in SHOWN_OR_TOLD]
 	assert english_left(ast.Module([statement for body in below for statement in body], [])) == UNSEEN
@@ -273,12 +276,13 @@ def test_what_tk_shapes_itself_is_left_to_it(text: str, monkeypatch: pytest.Monk
 		assert cs.shaped(text) is drawn and not cs.shaped("Zoë")
 
 
+@the_program
 def test_pillow_writes_only_what_tk_cannot_and_initials() -> None:
 	writes = {
 		node.name
 		for node in ast.walk(product().tree)
 		if isinstance(node, ast.FunctionDef)
-		and any(ast.unparse(one) == "fonts()" for one in ast.walk(node) if isinstance(one, ast.Call))
+		and any(dotted(one.func) == "fonts" for one in ast.walk(node) if isinstance(one, ast.Call))
 	}
 	assert writes == {"draw_avatar", "tile_marks", "measure", "written"}
 
