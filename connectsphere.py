@@ -168,16 +168,15 @@ from typing import (
 	TypeAlias,
 	TypeVar,
 	cast,
+	dataclass_transform,
 	get_type_hints,
 )
 
 try:
 	import ifaddr
-	import numpy as np
 	from cryptography.exceptions import InvalidSignature, InvalidTag
 	from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 	from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-	from numpy.typing import NDArray
 except ImportError as missing:
 	raise SystemExit(
 		f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
@@ -193,7 +192,10 @@ class Lazy:
 		self._name = name
 
 	def __getattr__(self, part: str) -> Any:
-		return getattr(importlib.import_module(self._name), part)
+		value = getattr(importlib.import_module(self._name), part)
+		if self._name == "numpy":  # used with each block of sound
+			setattr(self, part, value)
+		return value
 
 
 if TYPE_CHECKING:
@@ -204,15 +206,20 @@ if TYPE_CHECKING:
 	from tkinter import font as tkfont
 
 	import cv2
+	import numpy as np
+	from numpy.typing import NDArray
 	from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageTk
+
+	Samples = NDArray[np.int16]
+	Picture = NDArray[np.uint8]
 else:
 	BaseHTTPRequestHandler = ThreadingHTTPServer = object  # see AppGiver
-	ssl, cv2 = Lazy("ssl"), Lazy("cv2")
-	tk, tkfont, ttk = Lazy("tkinter"), Lazy("tkinter.font"), Lazy("tkinter.ttk")
-	filedialog = Lazy("tkinter.filedialog")
-	Image, ImageChops, ImageDraw = Lazy("PIL.Image"), Lazy("PIL.ImageChops"), Lazy("PIL.ImageDraw")
-	ImageFilter, ImageFont = Lazy("PIL.ImageFilter"), Lazy("PIL.ImageFont")
-	ImageOps, ImageTk = Lazy("PIL.ImageOps"), Lazy("PIL.ImageTk")
+	Samples = Picture = Any
+	ssl, cv2, np = Lazy("ssl"), Lazy("cv2"), Lazy("numpy")
+	tk, tkfont, ttk, filedialog = (Lazy(f"tkinter{part}") for part in ("", ".font", ".ttk", ".filedialog"))
+	Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageTk = (
+		Lazy(f"PIL.Image{part}") for part in ("", "Chops", "Draw", "Filter", "Font", "Ops", "Tk")
+	)
 
 # ====
 # [1] BASICS - limits, ports, settings, the error tree, loggers, names that other people give
@@ -246,8 +253,6 @@ MAX_CHAT = 4_000
 HISTORY = 200
 MAX_PEOPLE = 250  # the roster fits one line, whatever the names
 
-Samples = NDArray[np.int16]
-Picture = NDArray[np.uint8]
 Json = dict[str, Any]
 Address = tuple[str, int]
 Act = Callable[[], object]  # something to be done
@@ -456,6 +461,18 @@ class Counters:
 
 
 Same = TypeVar("Same")  # a type that comes out as it went in
+
+
+@dataclass_transform(field_specifiers=(field,))
+def actor(cls: type[Same]) -> type[Same]:
+	"""A dataclass without written methods: each takes 0.1 ms."""
+	return dataclass(eq=False, repr=False)(cls)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def frozen(cls: type[Same]) -> type[Same]:
+	"""A dataclass that does not change."""
+	return dataclass(frozen=True, repr=False)(cls)
 
 
 def busiest(places: Mapping[Same, str]) -> list[Same]:
@@ -944,7 +961,7 @@ class Record:
 		return {key.rstrip("?!"): value for key, value in said.items() if value or key[-1] != "?"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Person(Record):
 	"""One participant, as in the roster."""
 
@@ -975,7 +992,7 @@ class Line(Record):
 	id: Id = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class FileOffer(Record):
 	"""A file on offer, to everyone or to one person alone (`private`)."""
 
@@ -991,7 +1008,7 @@ class FileOffer(Record):
 	at: Annotated[float, _TIME, "at?"] = 0.0  # unix seconds at which work was handed in
 
 
-@dataclass(frozen=True)
+@frozen
 class Ad(Record):
 	"""A meeting, as discovery says it."""
 
@@ -1024,7 +1041,7 @@ def permitted(what: str, off: Collection[str], exempt: bool, has_word: bool) -> 
 	return (what == "mic" and has_word) or (what not in off) != exempt
 
 
-@dataclass(frozen=True)
+@frozen
 class Rules(Record):
 	"""What hosts have set for the class; for those in `exceptions` it is the other way round.
 
@@ -1050,7 +1067,7 @@ def not_permitted(what: str) -> Refused:
 	return Refused("no_word") if what == "mic" else Refused("not_permitted", why=what)
 
 
-@dataclass(frozen=True)
+@frozen
 class Question(Record):
 	"""A quick question to the class, "": none. `counts` are for hosts, and for all once it is over."""
 
@@ -1060,7 +1077,7 @@ class Question(Record):
 	own: Vote = -1  # one's own
 
 
-@dataclass(frozen=True)
+@frozen
 class Attended(Record):
 	"""How long somebody was here: came and went in unix seconds (0: is here), seconds in all, links lost."""
 
@@ -1868,9 +1885,6 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 # [3] AUDIO - jitter buffer, concealment, mixer, voice detection, resampling
 # Uses: BASICS
 
-# A silent block is this very object, so that `is` can tell it.
-SILENCE: Samples = np.zeros(BLOCK, np.int16)
-
 # A block's slack (headroom) = time of the pull that plays it - time of arrival, in seconds.
 SLACK_LEAST = 0.0005  # 1 % of the last 5 s of blocks had less: 16 ms of delay more
 SLACK_MOST = 0.0215  # 99 % of the last 10 s had more (a block, SLACK_AIMED, hysteresis): 16 ms less
@@ -1893,6 +1907,12 @@ LEVEL_FLOOR = -96.0
 VOICE_DB = -60.0
 KNEE = 24_000.0
 FULL_SCALE = 32_768.0
+
+
+@lru_cache
+def silence() -> Samples:
+	"""The silent block, which `is` can tell."""
+	return np.zeros(BLOCK, np.int16)
 
 
 def level_db(samples: Samples) -> float:
@@ -2052,8 +2072,8 @@ class JitterBuffer:
 		self._played = -1  # the newest one played
 		self._idle = True  # nothing is audible: the time line can be moved for free
 		self._paused = True  # the sender said that silence follows: a gap is no loss
-		self._pending = SILENCE[:0]  # samples waiting in front of the next block
-		self._tail = (SILENCE, SILENCE)  # the last two blocks handed out
+		self._pending = silence()[:0]  # samples waiting in front of the next block
+		self._tail = (silence(), silence())  # the last two blocks handed out
 		self._concealment: PacketLossConcealment | None = PacketLossConcealment(None)
 		self._watch = PlayoutDelay()
 		self._missed: deque[int] = deque(maxlen=DEEPEST)  # sequence numbers counted as lost
@@ -2064,7 +2084,7 @@ class JitterBuffer:
 
 		The array is kept, not copied. PeerFault if it has another shape.
 		"""
-		if samples is not None and samples.shape != SILENCE.shape:
+		if samples is not None and samples.shape != (BLOCK,):
 			raise PeerFault("audio_block", f"{samples.shape} samples")
 		if seq <= self._played:
 			self._count_late(seq)
@@ -2077,7 +2097,7 @@ class JitterBuffer:
 			return
 		if seq >= self._next + DEEPEST or len(self._blocks) >= DEEPEST:  # begin anew
 			self._blocks.clear()
-			self._pending = SILENCE[:0]
+			self._pending = silence()[:0]
 			self._idle = True
 			self._concealment = PacketLossConcealment(None)
 		elif seq < self._next and not self._idle:
@@ -2088,7 +2108,7 @@ class JitterBuffer:
 		self._blocks[seq] = (samples, now)
 
 	def pull(self, now: float) -> Samples:
-		"""The next 256 samples; SILENCE itself where there is nothing. Not to be written to."""
+		"""The next 256 samples; `silence()` itself where there is nothing. Not to be written to."""
 		samples, at = self._blocks.get(self._next, (None, now))
 		if samples is None or self._concealment or len(self._pending) or self._watch.wanted:
 			return self._compose(now)
@@ -2115,7 +2135,7 @@ class JitterBuffer:
 	def _compose(self, now: float) -> Samples:
 		if self._idle and not self._wakes(now):
 			self._next += 1
-			return SILENCE
+			return silence()
 		if len(self._pending) < BLOCK:
 			fresh = self._fresh(now)
 			self._pending = np.concatenate((self._pending, fresh)) if len(self._pending) else fresh
@@ -2123,7 +2143,7 @@ class JitterBuffer:
 				self._fit()
 		block, self._pending = self._pending[:BLOCK], self._pending[BLOCK:]
 		if self._idle:
-			self._pending = SILENCE[:0]
+			self._pending = silence()[:0]
 		self._tail = (self._tail[1], block)
 		return block
 
@@ -2249,14 +2269,22 @@ class JitterBuffer:
 ENVELOPE_BLOCKS = 156  # 2.5 s
 ENVELOPE_MEAN = 31  # blocks whose mean is taken off
 BAND_EDGES = (4, 5, 6, 7, 8, 10, 12, 15, 17, 21, 25, 30, 36, 44, 53, 63, 76, 92, 110)  # of 62.5 Hz
-NO_BANDS = np.array([-3.0] * 18 + [LEVEL_FLOOR], np.float32)
 VOICED = 20  # blocks with a voice suffice
-_WINDOW = np.hanning(BLOCK) / FULL_SCALE
+
+
+@lru_cache
+def _no_bands() -> NDArray[Any]:
+	return np.array([-3.0] * 18 + [LEVEL_FLOOR], np.float32)
+
+
+@lru_cache
+def _window() -> NDArray[Any]:
+	return np.hanning(BLOCK) / FULL_SCALE
 
 
 def bands_of(waves: NDArray[Any]) -> NDArray[np.float32]:
 	"""A row a block: logarithms of the power in bands, then the level in dBFS."""
-	power = np.abs(np.fft.rfft(waves * _WINDOW)) ** 2
+	power = np.abs(np.fft.rfft(waves * _window())) ** 2
 	rows = np.log10(np.add.reduceat(power, BAND_EDGES, axis=1) + 1e-3, dtype=np.float32)
 	rows[:, -1] = 10.0 * np.log10(power.sum(axis=1) / 12_288 + 1e-9)
 	return rows
@@ -2297,11 +2325,11 @@ class HeardBefore:
 	def __init__(self) -> None:
 		self.on_early: Act = lambda: None  # it was so
 		self._left = self._mute = 0
-		self._heard, self._mixed = (deque([NO_BANDS], ENVELOPE_BLOCKS) for _ in range(2))
+		self._heard, self._mixed = (deque([_no_bands()], ENVELOPE_BLOCKS) for _ in range(2))
 
 	def begin(self) -> None:
 		"""Listen from now on."""
-		self._heard.extend([NO_BANDS] * ENVELOPE_BLOCKS)
+		self._heard.extend([_no_bands()] * ENVELOPE_BLOCKS)
 		self._mixed.extend(self._heard)
 		self._left = self._mute = self.BLOCKS
 
@@ -2311,7 +2339,7 @@ class HeardBefore:
 			return block
 		self._mute -= 1
 		self._mixed.append(bands_of(block[None])[0])
-		return SILENCE
+		return silence()
 
 	def hear(self, block: Samples) -> None:
 		"""The next block captured."""
@@ -2372,10 +2400,10 @@ class RoomFinder:
 		"""The next block of who talks, of those with an `open` microphone."""
 		rows = dict(zip(talkers, bands_of(waves[: self.MOST]) if talkers else (), strict=False))
 		self._rows = {
-			id: self._rows.get(id) or deque([NO_BANDS] * ENVELOPE_BLOCKS, ENVELOPE_BLOCKS) for id in open
+			id: self._rows.get(id) or deque([_no_bands()] * ENVELOPE_BLOCKS, ENVELOPE_BLOCKS) for id in open
 		}
 		for id, sound in self._rows.items():
-			sound.append(rows.get(id, NO_BANDS))
+			sound.append(rows.get(id, _no_bands()))
 		self._at += 1
 		if self._at % self.EVERY == 0 and len(self._rows) > 1:
 			self._work = self._judge(rooms)
@@ -2384,7 +2412,7 @@ class RoomFinder:
 	def skip(self, blocks: int) -> None:
 		"""So many blocks passed in which nobody said anything."""
 		for sound in self._rows.values():
-			sound.extend([NO_BANDS] * blocks)
+			sound.extend([_no_bands()] * blocks)
 		self._at += blocks
 
 	def _judge(self, rooms: Mapping[int, Collection[int]]) -> Iterator[None]:
@@ -2566,13 +2594,14 @@ class AudioMixer:
 		"""The next 16 ms for every listener."""
 		talkers: list[int] = []
 		blocks: list[Samples] = []
+		silent = silence()
 		for id, buffer in self._buffers.items():
 			block = buffer.pull(now)
-			if block is not SILENCE:
+			if block is not silent:
 				talkers.append(id)
 				blocks.append(block)
 		# in float32 sums are exact up to 512 voices, and are used as they are to measure
-		waves = np.concatenate([SILENCE[:0], *blocks], dtype=np.float32).reshape(-1, BLOCK)
+		waves = np.concatenate([silent[:0], *blocks], dtype=np.float32).reshape(-1, BLOCK)
 		self._measure(talkers, waves)
 		self.finder.push(talkers, waves, self._buffers.keys() - self._muted, self.nearest.rooms)
 		self.nearest.pass_on(self._level, waves, now)
@@ -2766,10 +2795,6 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
 
 DATAGRAM = VIDEO_HEADER.size + CHUNK
 _INDEXES = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
-_CHUNK_ITEM = np.dtype(f"V{CHUNK}")
-_ROW = np.dtype(
-	[("ident", ">u4"), ("number", ">u4"), ("total", ">u2"), ("index", ">u2"), ("chunk", _CHUNK_ITEM)]
-)
 
 MAX_OPEN = 3  # frames of one sender and layer that are being collected
 MAX_HELD = 1_000_000  # bytes of one sender's unfinished frames
@@ -2789,10 +2814,14 @@ class FrameLayout:
 
 	def __init__(self, most: int):
 		self._octets = memoryview(bytearray(most * DATAGRAM))
-		rows = np.frombuffer(self._octets, _ROW)
-		rows["index"] = np.arange(most)
-		self._rows = rows
 		self._before, self._number = (-1, -1), -1
+
+	@functools.cached_property
+	def _rows(self) -> NDArray[Any]:
+		parts = {"ident": ">u4", "number": ">u4", "total": ">u2", "index": ">u2", "chunk": f"V{CHUNK}"}
+		rows = np.frombuffer(self._octets, [*parts.items()])
+		rows["index"] = np.arange(len(rows))
+		return rows
 
 	def lay(self, ident: int, number: int, sealed: bytes) -> memoryview:
 		"""All datagrams of a frame, each of DATAGRAM bytes but a shorter last; good until the next call."""
@@ -2802,7 +2831,7 @@ class FrameLayout:
 		if number != self._number:
 			self._numbers.fill(number)
 			self._number = number
-		self._chunks[:] = np.frombuffer(sealed, _CHUNK_ITEM, self._full)
+		self._chunks[:] = np.frombuffer(sealed, self._chunks.dtype, self._full)
 		self._last[:] = sealed[self._full * CHUNK :]
 		return self._layout
 
@@ -3261,8 +3290,8 @@ class TileTable:
 	MOST = 96 << 20  # bytes in all: a photograph of MAX_SCREEN
 
 	def __init__(self) -> None:
-		self._version = 0
-		self._begin(Geometry(-1, 0, 0))
+		self._version = self._serial = 0
+		self.geometry = Geometry(-1, 0, 0)
 
 	def take(self, message: ScreenMessage) -> None:
 		"""A message of who shares; PeerFault where it breaks the rules below."""
@@ -3952,7 +3981,7 @@ MAX_SPREAD = 0.060
 MAX_BACKLOG = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
 
 
-@dataclass(eq=False)
+@actor
 class _Frame:
 	lane: _Lane
 	view: memoryview  # what is still to leave
@@ -5413,7 +5442,7 @@ class ChatLine(Line):
 	own: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class FileEntry(FileOffer):
 	"""A file, as it is shown. state: offered, uploading, downloading, saved, declined, failed, gone."""
 
@@ -5428,7 +5457,7 @@ class FileEntry(FileOffer):
 	to: str = ""  # whom alone an own file is for
 
 
-@dataclass(frozen=True)
+@frozen
 class DeviceState:
 	"""What a device does now. state: off, live, failed."""
 
@@ -5436,7 +5465,7 @@ class DeviceState:
 	reason: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class StreamQuality:
 	"""One received video stream over the last 2 s; `lively`: much of it moves."""
 
@@ -5448,7 +5477,7 @@ class StreamQuality:
 	lively: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Snapshot:
 	"""Everything a window shows, immutable. `link`: joining, live, reconnecting, ended."""
 
@@ -5854,7 +5883,7 @@ class Sighting(NamedTuple):
 	answers: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class Facts:
 	"""What the doctor found out. Devices: "" works, None was not asked, else what is wrong."""
 
@@ -6173,7 +6202,7 @@ def _load_json(path: Path) -> Json:
 	return value if isinstance(value, dict) else {}
 
 
-@dataclass(frozen=True)
+@frozen
 class Identity:
 	"""The host's certificate and private key, in one PEM file, and the SHA-256 of the certificate."""
 
@@ -6282,7 +6311,7 @@ def is_fingerprint(value: object) -> bool:
 	return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
-@dataclass(frozen=True)
+@frozen
 class KnownHost(Record):
 	"""A host that was accepted before; times in unix seconds."""
 
@@ -8080,7 +8109,7 @@ class Voice:
 		self._worker.close()
 
 
-@dataclass(eq=False)
+@actor
 class ChildKeeper:
 	"""Keeps a child in a hidden role running, and starts a new one when it dies.
 
@@ -8286,7 +8315,7 @@ _KINDS = {  # by name, on Windows by the adapter's description
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Interface:
 	"""An IPv4 address of this machine."""
 
@@ -9208,17 +9237,17 @@ _captures = _Captures()
 class Microphone(Device):
 	"""Sound as it is captured."""
 
-	_kept: Samples = SILENCE[:0]
+	_kept = b""
 
 	@abstractmethod
 	def read(self) -> Samples:
 		"""The next 256 samples, int16, mono, 16 kHz, once captured; DeviceError at the end."""
 
 	def _cut(self, piece: Callable[[], Samples]) -> Samples:
-		while len(self._kept) < BLOCK:
-			self._kept = np.concatenate((self._kept, piece()))
-		block, self._kept = self._kept[:BLOCK], self._kept[BLOCK:]
-		return block
+		while len(self._kept) < (size := 2 * BLOCK):
+			self._kept += piece().tobytes()
+		block, self._kept = self._kept[:size], self._kept[size:]
+		return np.frombuffer(block, np.int16)
 
 
 class Speaker(Device):
@@ -9510,7 +9539,6 @@ class VoiceProcessor:
 		self._played: deque[Samples] = deque(maxlen=64)
 		self._waited: deque[int] = deque(maxlen=self._PATIENCE)  # how many did, at the last blocks
 		self._changed = True
-		self._near = self._far = self._clean = SILENCE[:0]
 		self._canceller: Any = None
 		self._gain: Any = None
 		self._captured = deque([0.0], 3)  # powers; the canceller is a frame and a half late
@@ -9531,8 +9559,8 @@ class VoiceProcessor:
 		"""The microphone starts; whether blocks can be cleaned. From one thread, with `process`."""
 		self._played.clear()
 		self._waited.clear()
-		self._near = self._far = SILENCE[:0]
-		self._clean = SILENCE[: self._AHEAD]
+		self._near = self._far = silence()[:0]
+		self._clean = silence()[: self._AHEAD]
 		if self._changed:
 			self._changed = False
 			self._try(self._make)
@@ -9563,7 +9591,7 @@ class VoiceProcessor:
 		self._canceller = AudioProcessor(
 			sample_rate=AUDIO_RATE, echo_cancellation=True, noise_suppression=True, ns_level=1
 		)
-		self._process(SILENCE[: self._FRAME], SILENCE[: self._FRAME])
+		self._process(silence()[: self._FRAME], silence()[: self._FRAME])
 
 	def _add(self, block: Samples) -> None:
 		near, far = np.concatenate((self._near, block)), np.concatenate((self._far, self._reference()))
@@ -9580,7 +9608,7 @@ class VoiceProcessor:
 			for _ in range(spare):
 				self._played.popleft()
 			self._waited.clear()
-		return self._played.popleft() if self._played else SILENCE
+		return self._played.popleft() if self._played else silence()
 
 	def _process(self, near: Samples, far: Samples) -> Samples:
 		voice: Samples = self._canceller.process(near, far)
@@ -11243,7 +11271,7 @@ SCREEN_SAYS: Mapping[str, tuple[type[ScreenMessage], ...]] = {
 }
 
 
-@dataclass(eq=False)
+@actor
 class ScreenPeer:
 	"""One connection of the screen plane; its `role` is a key of SCREEN_SAYS."""
 
@@ -11255,7 +11283,7 @@ class ScreenPeer:
 	sizes: TokenBucket = field(default_factory=lambda: TokenBucket(60, 30))  # a dragged edge: 20/s
 
 
-@dataclass(eq=False)
+@actor
 class ScreenShareManager:
 	"""The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
@@ -11426,7 +11454,7 @@ class StoredFile:
 		self.have += len(block)
 
 
-@dataclass(eq=False)
+@actor
 class FileConnection:
 	"""One connection of the files plane; who and what it is for is known once its ticket is redeemed."""
 
@@ -11439,7 +11467,7 @@ class FileConnection:
 	yields: bool = False
 
 
-@dataclass(eq=False)
+@actor
 class FileStore:
 	"""The files on offer, in a private folder that is gone after the meeting.
 
@@ -11661,7 +11689,7 @@ STAGES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-@dataclass(eq=False)
+@actor
 class ControlSession:
 	"""One control connection, at a stage of STAGES; `why` it waits, "pin" or "removed", the host is told."""
 
@@ -11764,7 +11792,7 @@ LOOK_EVERY = 2.0  # for another server of the same meeting
 RENEW_SECONDS = 3_600  # after so many the record is signed again
 
 
-@dataclass(eq=False)
+@actor
 class Volunteer:
 	"""A member whose program serves if this server fails, once that was reached."""
 
@@ -12346,7 +12374,7 @@ class ServerMedia:
 				self._to_relay(lambda relay: relay.limit(effect))
 
 
-@dataclass(eq=False)
+@actor
 class Keeper:
 	"""Brings a room over the death of its server, by a journal on a thread of its own.
 
@@ -13154,7 +13182,7 @@ class AudioPlane(MediaPlane):
 
 	def _pull(self, now: float) -> Samples:
 		block = self.jitter.pull(now)
-		self.level_db = max(LEVEL_FLOOR if block is SILENCE else level_db(block), self.level_db - 1.0)
+		self.level_db = max(LEVEL_FLOOR if block is silence() else level_db(block), self.level_db - 1.0)
 		return block
 
 	def _play_unheard(self, now: float) -> None:
@@ -13476,7 +13504,7 @@ class MicrophoneSender(DeviceThread):
 			self._send(self._seq, b"")
 
 
-@dataclass(eq=False)
+@actor
 class MediaManager:
 	"""A participant's media: both UDP planes, the devices, decoding and playing."""
 
@@ -13707,7 +13735,7 @@ SCREEN_RETRY = 0.3
 Request = Callable[[Json, Say], None]
 
 
-@dataclass(eq=False)
+@actor
 class ScreenLink:
 	"""A connection of the screen plane, from asking for its ticket on. The loop's thread only.
 
@@ -14056,7 +14084,7 @@ class ScreenPresenter:
 			self._ready.set()
 
 
-@dataclass(eq=False)
+@actor
 class ScreenPlane:
 	"""A participant's part in the screen plane: looks on or shares.
 
@@ -14313,7 +14341,7 @@ UNSAVED = "disk", UNWRITABLE
 UNANSWERED: Json = {"type": "error", "code": "unreachable"}
 
 
-@dataclass(eq=False)
+@actor
 class Transfer:
 	"""A file on its way; its own thread moves it, any thread may `stop` it."""
 
@@ -14384,7 +14412,7 @@ class Transfer:
 		return max(0.0, (self.done - before) / (now - then)) if now > then else 0.0
 
 
-@dataclass(eq=False)
+@actor
 class FileTransfers:
 	"""The files plane of a participant: four files move at a time, each in its own thread.
 
@@ -14725,7 +14753,7 @@ WAITING_SECONDS = 600.0  # for the host to let one in
 CONNECT_SECONDS = 1.5  # for TCP alone, at coming back: the way may have changed
 
 
-@dataclass(eq=False)
+@actor
 class CommandConnection:
 	"""One attempt at, and the life of, a control connection; OSError at once where none can begin.
 
@@ -16399,7 +16427,7 @@ def _try_device(what: str, spec: str) -> None:
 			microphone.read()
 	elif is_sound_card(spec):  # a file would be written over
 		with closing(open_speaker(spec, monotonic())) as speaker:
-			speaker.write(SILENCE)
+			speaker.write(silence())
 
 
 def device_troubles(options: ClientOptions) -> Json:
@@ -17421,7 +17449,7 @@ def offered(language: str) -> bool:
 Box = tuple[int, int, int, int]  # x, y, width, height
 
 
-@dataclass(frozen=True)
+@frozen
 class Palette:
 	"""The colours, as #rrggbb; text on card is at least 7:1 in each palette."""
 
@@ -17928,7 +17956,7 @@ def draw_emoji(char: str, size: int) -> Image.Image:
 	return draw_shapes(emoji_shapes()[char][1], 100, size)
 
 
-@dataclass(frozen=True)
+@frozen
 class TileLook:
 	"""What stands on a tile; `poor` is the network mark, `name` is for the avatar."""
 
@@ -17959,7 +17987,7 @@ class TileLine(NamedTuple):
 	bold: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class TileJob:
 	"""A tile to paint, in real pixels: its picture (BGR, any size) or None for the avatar."""
 
@@ -19452,7 +19480,7 @@ def picture_wishes(
 	}
 
 
-@dataclass(frozen=True)
+@frozen
 class Gone:
 	"""Who is not here since `at` (monotonic seconds)."""
 
@@ -19883,7 +19911,7 @@ class Stage(Painted):
 		self.tiles.clear()
 
 
-@dataclass(frozen=True)
+@frozen
 class Toast:
 	"""A message over the stage; `icon` is an icon's name or one of our emoji, `ends` is by `monotonic()`."""
 
@@ -20023,7 +20051,7 @@ class Reactions:
 # -- commands
 
 
-@dataclass(frozen=True)
+@frozen
 class Command:
 	"""Something to do in a meeting, wherever that is offered: by keys, on bars, in menus."""
 
@@ -20458,7 +20486,7 @@ class NoticeBar:
 FOLD = (20, 2_000)  # lines and characters that are shown of a longer message
 
 
-@dataclass(frozen=True)
+@frozen
 class NoteRow(Row):
 	"""A line of small print in the middle of the list."""
 
@@ -20470,7 +20498,7 @@ class NoteRow(Row):
 		return px(34)
 
 
-@dataclass(frozen=True)
+@frozen
 class ChatRow(Row):
 	"""A message in its bubble, folded if long until it is shown `whole`; the `first` of its sender's group
 	has picture, name and time above."""
@@ -20896,7 +20924,7 @@ class ChatPanel:
 		self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
 
 
-@dataclass(frozen=True)
+@frozen
 class PersonRow(Row):
 	"""One attendee: picture, name, what is live, and a menu."""
 
@@ -20950,14 +20978,14 @@ def row_button(view: ListView, name: str, x: int, y: int, words: str, command: A
 	return x + room + px(8)
 
 
-@dataclass(frozen=True)
+@frozen
 class DrawnRow:
 	"""What somebody else draws."""
 
 	draw: Callable[[ListView, int, int], int]
 
 
-@dataclass(frozen=True)
+@frozen
 class FlowRow(Row):
 	"""Words, and below them buttons in as many lines as they need: `run` is told the name of one pressed.
 
@@ -20985,7 +21013,7 @@ class FlowRow(Row):
 		return y + px(38) * bool(self.buttons) - top
 
 
-@dataclass(frozen=True)
+@frozen
 class BarRow(Row):
 	"""How many of all have given an answer."""
 
@@ -21101,7 +21129,7 @@ class AttendeesPanel:
 		self.act("admit", n=number, yes=on)
 
 
-@dataclass(frozen=True)
+@frozen
 class FileRow(Row):
 	"""One file: name, from whom or to whom, size, how far, and what can be done."""
 
@@ -21300,7 +21328,7 @@ class Starter(Owner, Protocol):
 # -- the start window
 
 
-@dataclass(frozen=True)
+@frozen
 class MeetingRow(Row):
 	"""A meeting found on the network."""
 
@@ -21831,7 +21859,7 @@ class DoctorDialog(WorkDialog):
 		self.list.show([FindingRow(one) for one in result.findings])
 
 
-@dataclass(frozen=True)
+@frozen
 class FindingRow(Row):
 	"""One thing that the doctor looked at."""
 
@@ -22078,7 +22106,7 @@ class ShareBar:
 		self._x, self._y = event.x_root - self.window.winfo_x(), event.y_root - self.window.winfo_y()
 
 
-@dataclass(frozen=True)
+@frozen
 class SwitchRow(Row):
 	"""What is on or off for the class."""
 
@@ -24205,6 +24233,8 @@ def run(arguments: Sequence[str]) -> int:
 	set_up_logging(options)
 	sys.setswitchinterval(0.0005)
 	os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for children, too
+	if not options.serve_child:  # it needs it for pictures
+		importlib.import_module("numpy")
 	gc.freeze()  # to look through what stands now stops every thread for 20 ms
 	asked = (role for name, role in ROLES.items() if getattr(options, name) not in (None, False))
 	role = next(asked, role_find)

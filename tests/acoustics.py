@@ -86,8 +86,8 @@ class School:
 		for voice in self.voices:
 			voice.begin()
 		self.gates = [cs.VoiceActivityDetector() for _ in laptops]
-		self.mixes: deque[list[cs.Samples]] = deque([[cs.SILENCE] * count] * 12, 12)
-		self.played: deque[list[cs.Samples]] = deque([[cs.SILENCE] * count] * 12, 12)
+		self.mixes: deque[list[cs.Samples]] = deque([[cs.silence()] * count] * 12, 12)
+		self.played: deque[list[cs.Samples]] = deque([[cs.silence()] * count] * 12, 12)
 		self.groups: list[set[int]] = []
 		self.log: list[tuple[float, str]] = []
 		self.at = 0
@@ -134,7 +134,7 @@ class School:
 		for when, ident, number, block in sorted(due, key=lambda item: item[0]):
 			self.mixer.push(ident, number, block, when)
 		mix = self.mixer.tick(now + cs.BLOCK_SECONDS)
-		self.mixes.append([cs.SILENCE if b is None else b.astype(np.int16) for b, _ in mix.values()])
+		self.mixes.append([cs.silence() if b is None else b.astype(np.int16) for b, _ in mix.values()])
 		for news in self.mixer.finder.news:
 			if news["event"] == "room":
 				self.note(*news["ids"], news["same"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from waiting import slowness
 
 import connectsphere as cs
-from connectsphere import BLOCK, BLOCK_SECONDS, SILENCE, AudioMixer, JitterBuffer, Samples
+from connectsphere import BLOCK, BLOCK_SECONDS, AudioMixer, JitterBuffer, Samples, silence
 
 MS = 0.001
 
@@ -247,7 +247,7 @@ def test_a_gap_after_the_silence_mark_is_silence() -> None:
 	for seq in range(20):
 		buffer.push(seq, steady_tone(seq) if seq < 10 else None, seq * BLOCK_SECONDS)
 		last = buffer.pull(seq * BLOCK_SECONDS + 5 * MS)
-	assert last is SILENCE
+	assert last is silence()
 	assert buffer.stats()["concealed"] == buffer.stats()["lost"] == 0
 
 
@@ -485,20 +485,20 @@ def test_500_speakers_at_once_are_mixed_in_a_fraction_of_a_tick() -> None:
 
 
 def test_level_db() -> None:
-	assert cs.level_db(SILENCE) == cs.LEVEL_FLOOR
-	assert cs.level_db(SILENCE[:0]) == cs.LEVEL_FLOOR
+	assert cs.level_db(silence()) == cs.LEVEL_FLOOR
+	assert cs.level_db(silence()[:0]) == cs.LEVEL_FLOOR
 	assert cs.level_db(tone(0, 16_000, 440.0, 32_767.0)) == pytest.approx(-3.01, abs=0.02)
 	assert cs.level_db(np.full(BLOCK, -32_768, np.int16)) == pytest.approx(0.0)
 
 
 def test_the_gate_hangs_over_after_speech_and_less_after_a_click() -> None:
 	gate = cs.VoiceActivityDetector()
-	assert not gate.is_voice(SILENCE)
+	assert not gate.is_voice(silence())
 	assert gate.is_voice(steady_tone(0))
-	after_click = [gate.is_voice(SILENCE) for _ in range(30)]
+	after_click = [gate.is_voice(silence()) for _ in range(30)]
 	assert 4 <= sum(after_click) <= 8
 	assert all(gate.is_voice(steady_tone(seq)) for seq in range(60))
-	after_speech = [gate.is_voice(SILENCE) for _ in range(30)]
+	after_speech = [gate.is_voice(silence()) for _ in range(30)]
 	assert sum(after_speech) * BLOCK_SECONDS == pytest.approx(0.32, abs=0.02)
 	assert not any(after_speech[21:])
 

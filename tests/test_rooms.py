@@ -168,7 +168,7 @@ class Hall:
 		mix = self.mixer.tick(now + 0.006)
 		self.at += 1
 		return {
-			id: (cs.SILENCE if block is None else block.astype(np.int16), loud)
+			id: (cs.silence() if block is None else block.astype(np.int16), loud)
 			for id, (block, loud) in mix.items()
 		}
 
@@ -186,7 +186,7 @@ def test_of_its_own_room_nobody_hears_anything_and_of_another_the_nearest() -> N
 		assert out[ident][0] == pytest.approx(db, abs=0.3) and out[ident][1] == loudest, ident
 	assert out[5][0] == pytest.approx(level(steady(-26, 1) + steady(-30, 3)), abs=0.3) and out[5][1] == 1
 	alone = Hall([[1, 2], [3, 4]]).heard({1: -26, 2: -36})
-	assert alone[1] == alone[2] == (level(cs.SILENCE), 0) and alone[5][1] == 1
+	assert alone[1] == alone[2] == (level(cs.silence()), 0) and alone[5][1] == 1
 	hall.mixer.set_gains(3, {1: 0.5, 4: 2.0})
 	assert hall.heard({1: -26, 4: -26})[3] == (pytest.approx(-32, abs=0.3), 1)
 

@@ -245,7 +245,7 @@ class Said:
 	def pull(self) -> cs.Samples:
 		"""The next one."""
 		if self.silent:
-			return cs.SILENCE
+			return cs.silence()
 		self.number += 1
 		return np.full(cs.BLOCK, self.number, np.int16)
 

@@ -94,7 +94,7 @@ def echo_of(far: cs.Samples, ppm: float = 100.0, delay: float = 0.045) -> Sound:
 	heard = []
 	for k in range(len(far) // BLOCK):
 		room.play(k * 0.016, far[k * BLOCK : (k + 1) * BLOCK])
-		heard.append(room.hear(cs.SILENCE, k * 0.016 * (1 - ppm * 1e-6)))
+		heard.append(room.hear(cs.silence(), k * 0.016 * (1 - ppm * 1e-6)))
 	return np.concatenate(heard) / 32_768.0
 
 
