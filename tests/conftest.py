@@ -16,11 +16,12 @@ from typing import Any
 
 import hypothesis
 import pytest
-from headless import Headless
+from headless import STARTERS, Headless
 from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
 from meetings import QUIET_MACHINE
 from screens import xvfb
+from starter import Starter
 from workers import KINDS, Turns, apart, compiled
 
 import connectsphere as cs
@@ -74,10 +75,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 	items.sort(key=place)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
 	"""To look through what stands now takes half a second, and hundreds of tests collect garbage."""
 	gc.collect()
 	gc.freeze()
+	if sys.platform == "linux" and session.items:  # the controller of workers has none
+		STARTERS.append(Starter())
+
+
+def pytest_sessionfinish() -> None:
+	while STARTERS:
+		STARTERS.pop().close()
 
 
 @pytest.hookimpl(optionalhook=True)

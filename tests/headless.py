@@ -15,9 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from starter import Started, Starter
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = (sys.executable, "-m", "connectsphere")
 PATIENCE = 10.0
+STARTERS: list[Starter] = []  # at most one: conftest's
 
 Event = dict[str, Any]
 
@@ -43,6 +46,7 @@ class Headless:
 
 	`args` come before `--headless`; a host's server ends with it unless they say otherwise. `home` is its
 	CONNECTSPHERE_HOME; `netns` names the network namespace it lives in. Every event is kept, in order.
+	Without a `program` it may be a fork of one that has been imported: see starter.py.
 	"""
 
 	def __init__(
@@ -52,7 +56,7 @@ class Headless:
 		*,
 		netns: str | None = None,
 		env: Mapping[str, str] | None = None,
-		program: Sequence[str] = PROGRAM,
+		program: Sequence[str] = (),
 	) -> None:
 		home.mkdir(parents=True, exist_ok=True)
 		self.home = home
@@ -66,18 +70,21 @@ class Headless:
 		self._changed = threading.Condition()
 		self._came: list[float] = []  # when each event was read
 		self._log = (home / "stderr.txt").open("ab")
-		within = ("ip", "netns", "exec", netns) if netns else ()
 		self.started_at = time.monotonic()
-		self.process = subprocess.Popen(
-			[*within, *program, *args, "--headless"],
-			cwd=ROOT,
-			env=environment(home, env),
-			stdin=subprocess.PIPE,
-			stdout=subprocess.PIPE,
-			stderr=self._log,
-		)
+		self.process = self._start([*args, "--headless"], environment(home, env), netns, program)
 		self._reader = threading.Thread(target=self._read, name=f"test-reader-{self.process.pid}")
 		self._reader.start()
+
+	def _start(
+		self, args: list[str], env: dict[str, str], netns: str | None, program: Sequence[str]
+	) -> subprocess.Popen[bytes] | Started:
+		if not program and STARTERS and STARTERS[0].can(env):
+			return STARTERS[0].start(args, env, self._log.fileno(), netns)
+		within = ("ip", "netns", "exec", netns) if netns else ()
+		return subprocess.Popen(
+			[*within, *(program or PROGRAM), *args],
+			cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
+		)  # fmt: skip
 
 	def __repr__(self) -> str:
 		return f"connectsphere {' '.join(self.args)} (process {self.process.pid}, home {self.home.name})"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from headless import Headless
+from headless import PROGRAM, Headless
 from lan import Lan
 from meetings import LOOPBACK, SILENT, enter, join, serve, stats, switch, wav
 from numpy.typing import NDArray
@@ -37,9 +37,9 @@ def start_up(meeting: Starts, directory: Path, runs: int = 5) -> dict[str, float
 	"""Median seconds from process start to `serving` and to `joined`, after one run to warm up."""
 	times: dict[str, list[float]] = {"serve": [], "join": []}
 	for _ in range(runs + 1):
-		server, base = serve(meeting, home=directory / "server")
+		server, base = serve(meeting, home=directory / "server", program=PROGRAM)
 		times["serve"].append(server.seen_at("serving") - server.started_at)
-		member = enter(meeting, base, "Ben", home=directory / "member")
+		member = enter(meeting, base, "Ben", home=directory / "member", program=PROGRAM)
 		member.wait("joined", timeout=40)
 		times["join"].append(member.seen_at("joined") - member.started_at)
 		member.close()

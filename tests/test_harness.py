@@ -14,9 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from headless import Headless, free_base
+from headless import PROGRAM, Headless, free_base
 from lan import Lan
 from leaks import Watch, children
+from meetings import LOOPBACK, join, serve
+from processes import child_in_role
 from workers import PLACES, QUEUE, ROOMS, Turns
 
 import connectsphere as cs
@@ -68,6 +70,44 @@ def test_who_does_not_leave_is_killed(tmp_path: Path) -> None:
 	one = Headless([], tmp_path, program=(sys.executable, "-c", STUBBORN))
 	assert one.close(timeout=0.3) < 0
 	assert one.garbage == ["{}\n"]
+
+
+def seen_from_outside(one: Headless) -> dict[str, object]:
+	"""What tells a process from another: its parent, folder, network, signals, threads and descriptors."""
+	here = Path(f"/proc/{one.process.pid}")
+	status = dict(line.split(":\t", 1) for line in (here / "status").read_text().splitlines())
+	links = [os.readlink(f"{here}/{name}") for name in ("cwd", "ns/net", "exe")]
+	opened = sorted(re.sub(r"\d+|\[.*", "", os.readlink(path)) for path in (here / "fd").iterdir())
+	mixer = Path(f"/proc/{child_in_role(one.process.pid, '--mixer')}/environ").read_text()
+	kept = sorted(line for line in mixer.split("\0") if not line.startswith("CONNECTSPHERE_HOME"))
+	kept += [str(f"CONNECTSPHERE_HOME={one.home}\0" in mixer)]
+	words = ("PPid", "TracerPid", "Threads", "SigBlk", "SigIgn", "SigCgt", "Groups", "NSpgid", "NSsid")
+	return {"links": links, "open": opened, "mixer": kept, **{word: status[word] for word in words}}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("apart", [False, True], ids=["here", "on a host of its own"])
+def test_a_fork_of_the_program_is_as_a_start_of_it(
+	meeting: Callable[..., Headless], apart: bool, request: pytest.FixtureRequest
+) -> None:
+	netns = request.getfixturevalue("lan")(1).namespace(1) if apart else None
+	started, forked = (serve(meeting, program=way, netns=netns)[0] for way in (PROGRAM, ()))
+	ways = [Path(f"/proc/{one.process.pid}/cmdline").read_text() for one in (started, forked)]
+	assert ["starter.py" in words for words in ways] == [False, True]
+	outside = [seen_from_outside(one) for one in (started, forked)]
+	assert outside[0] == outside[1]
+	for one in (started, forked):
+		if not apart:
+			join(meeting, one.seen("serving")[0]["port"], "Ben", at=LOOPBACK)
+		one.process.terminate()
+		assert one.process.wait(10) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_who_wants_another_python_gets_one(meeting: Callable[..., Headless]) -> None:
+	"""What is read while Python starts and imports cannot be changed afterwards."""
+	one, _ = serve(meeting, env={"PYTHONHASHSEED": "7"})
+	assert "starter.py" not in Path(f"/proc/{one.process.pid}/cmdline").read_text()
 
 
 def test_a_leaked_thread_is_named_and_its_end_awaited() -> None:

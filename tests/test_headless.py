@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Meeting
-from headless import ROOT, Event, Headless, free_base
+from headless import PROGRAM, ROOT, Event, Headless, free_base
 from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch, wav
 from pictures import film, read_picture
 from sound import speech_like
@@ -928,7 +928,7 @@ def test_twice_cut_and_the_name_stays(
 
 def test_nobody_to_join(meeting: Callable[..., Headless]) -> None:
 	started = time.monotonic()
-	lost = enter(meeting, free_base(), "Ben")
+	lost = enter(meeting, free_base(), "Ben", program=PROGRAM)
 	assert lost.wait("denied", timeout=12)["code"] == "no_meeting"
 	assert lost.process.wait(5) == 1
 	assert time.monotonic() - started < 12

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from headless import Headless
+from headless import PROGRAM, Headless
 from lan import Lan, needs_lan
 from meetings import QUIET_MACHINE, stats, switch, wav
 from numpy.typing import NDArray
@@ -222,7 +222,8 @@ def leave(ana: Headless, ben: Headless, cara: Headless) -> None:
 
 
 def test_an_address_that_nobody_has(hosts: Lan, meeting: Callable[..., Headless]) -> None:
-	one = meeting("--join", hosts.address(77), "--name", "Ben", netns=hosts.namespace(2))
+	there = hosts.namespace(2)
+	one = meeting("--join", hosts.address(77), "--name", "Ben", netns=there, program=PROGRAM)
 	assert one.wait("denied", timeout=12)["code"] == "no_meeting"
 	assert one.process.wait(5) == 1
 	assert time.monotonic() - one.started_at < 12
@@ -239,7 +240,8 @@ def test_found_and_joined_at_once(hosts: Lan, meeting: Callable[..., Headless], 
 	for n in range(6):
 		for host, times in took.items():
 			home = tmp_path / f"home-{host}"
-			one = meeting("--name", f"P{host}", *quiet, home=home, netns=hosts.namespace(host))
+			at = hosts.namespace(host)
+			one = meeting("--name", f"P{host}", *quiet, home=home, netns=at, program=PROGRAM)
 			one.wait("joined", timeout=40)
 			if n:
 				times.append(time.monotonic() - one.started_at)

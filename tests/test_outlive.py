@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from headless import PROGRAM, ROOT, Headless, environment, free_base
@@ -241,9 +242,9 @@ def lesson(meeting: Starts, tmp_path: Path) -> Iterator[Hosts]:
 	"""Starts the program of a teacher who hosts, from one home; what outlives it ends with the test."""
 	home, base = tmp_path / "teacher", str(free_base())
 
-	def start(*args: str, seconds: int = 900) -> Headless:
+	def start(*args: str, seconds: int = 900, **options: Any) -> Headless:
 		where = ("--bind", LOOPBACK, "--port", base, "--orphan-seconds", str(seconds))
-		return meeting("--host", *where, "--name", "Ms Lee", *SILENT, *args, home=home)
+		return meeting("--host", *where, "--name", "Ms Lee", *SILENT, *args, home=home, **options)
 
 	yield start
 	with contextlib.suppress(OSError, ValueError, KeyError):
@@ -350,7 +351,7 @@ def test_a_lesson_goes_on_without_its_host_and_takes_her_back(
 	assert after["screen"]["updates"] > before["screen"]["updates"]
 	assert after["audio"]["received"] - before["audio"]["received"] > 0.9 * (time.time() - died - 1) / 0.016
 	start = time.time()
-	again = lesson("--title", "Maths", "--pin", "4711")
+	again = lesson("--title", "Maths", "--pin", "4711", program=PROGRAM)
 	back = again.wait("joined", timeout=40)
 	print(f"the host was back {back['time'] - start:.1f} s after the start of her program")
 	assert back["time"] - start < BACK + 2 * delay()  # numpy, then OpenCV

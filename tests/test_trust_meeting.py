@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from false_hosts import Guesser, Impostor
-from headless import Event, Headless, free_base
+from headless import PROGRAM, Event, Headless, free_base
 from meetings import LOOPBACK, Passage, enter, host, join, serve, stats, switch
 from member import HELLO, Member, tls
 
@@ -51,7 +51,7 @@ def test_the_pin(meeting: Callable[..., Headless], impostor: Callable[[int], Imp
 	assert ben.seen("joined")[0]["encrypted"] is True
 	assert denied(enter(meeting, base, "Cara")) == "pin_required"
 	started = time.monotonic()
-	assert denied(enter(meeting, base, "Cara", "--pin", "482914")) == "wrong_pin"
+	assert denied(enter(meeting, base, "Cara", "--pin", "482914", program=PROGRAM)) == "wrong_pin"
 	assert time.monotonic() - started < 12
 	between = impostor(base)
 	assert denied(enter(meeting, between.port, "Dan", "--pin", PIN)) in ("wrong_pin", "host_unproven")
