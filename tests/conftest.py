@@ -16,12 +16,12 @@ from typing import Any
 
 import hypothesis
 import pytest
-from headless import STARTERS, Headless
+from headless import Headless
 from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
 from meetings import QUIET_MACHINE
 from screens import xvfb
-from starter import Starter
+from starter import STARTERS, Starter
 from workers import KINDS, Turns, apart, compiled
 
 import connectsphere as cs

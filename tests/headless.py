@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from starter import Started, Starter
+from starter import popen
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = (sys.executable, "-m", "connectsphere")
 PATIENCE = 10.0
-STARTERS: list[Starter] = []  # at most one: conftest's
 
 Event = dict[str, Any]
 
@@ -70,21 +69,19 @@ class Headless:
 		self._changed = threading.Condition()
 		self._came: list[float] = []  # when each event was read
 		self._log = (home / "stderr.txt").open("ab")
+		within = ("ip", "netns", "exec", netns) if netns else ()
 		self.started_at = time.monotonic()
-		self.process = self._start([*args, "--headless"], environment(home, env), netns, program)
+		start = subprocess.Popen[bytes] if program else popen
+		self.process: subprocess.Popen[bytes] = start(
+			[*within, *(program or PROGRAM), *args, "--headless"],
+			cwd=ROOT,
+			env=environment(home, env),
+			stdin=subprocess.PIPE,
+			stdout=subprocess.PIPE,
+			stderr=self._log,
+		)
 		self._reader = threading.Thread(target=self._read, name=f"test-reader-{self.process.pid}")
 		self._reader.start()
-
-	def _start(
-		self, args: list[str], env: dict[str, str], netns: str | None, program: Sequence[str]
-	) -> subprocess.Popen[bytes] | Started:
-		if not program and STARTERS and STARTERS[0].can(env):
-			return STARTERS[0].start(args, env, self._log.fileno(), netns)
-		within = ("ip", "netns", "exec", netns) if netns else ()
-		return subprocess.Popen(
-			[*within, *(program or PROGRAM), *args],
-			cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-		)  # fmt: skip
 
 	def __repr__(self) -> str:
 		return f"connectsphere {' '.join(self.args)} (process {self.process.pid}, home {self.home.name})"

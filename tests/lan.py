@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+from starter import popen
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,15 +90,15 @@ class Lan:
 
 	def popen(self, host: int, *command: str, **options: Any) -> subprocess.Popen[Any]:
 		"""Start `command` on `host`; what still runs when the LAN is closed is killed."""
-		process = subprocess.Popen(self._on(host, command), **options)
+		process: subprocess.Popen[Any] = popen(self._on(host, command), **options)
 		self._started.append(process)
 		return process
 
 	def python(self, host: int, code: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
 		"""Start a Python program on `host` that can import the project; text pipes both ways."""
 		options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True} | options
-		environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | options.pop("env", {})
-		return self.popen(host, sys.executable, "-c", code, *arguments, env=environment, **options)
+		options["env"] = os.environ | options.get("env", {})
+		return self.popen(host, sys.executable, "-c", code, *arguments, cwd=ROOT, **options)
 
 	def loss(self, host: int, percent: float) -> None:
 		"""Drop `percent` of the UDP datagrams that reach `host`, at random; 0 ends it."""

@@ -23,6 +23,7 @@ from meetings import LOOPBACK, SILENT, enter, join, serve, stats, switch, wav
 from numpy.typing import NDArray
 from processes import children_of, cpu_seconds, kbytes
 from sound import heard_in
+from starter import popen
 
 RATE = 16_000
 Starts = Callable[..., Headless]
@@ -288,7 +289,7 @@ class LightPupils:
 
 	def __init__(self, base: int, names: Sequence[str]) -> None:
 		words = (str(Path(__file__).parent / "pupils.py"), LOOPBACK, str(base), *names)
-		self._process = subprocess.Popen(
+		self._process: subprocess.Popen[str] = popen(
 			[sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
 		)
 		self.ports: dict[str, list[int]] = self.answer()["ports"]  # local ones: video, audio, control

@@ -1,78 +1,50 @@
-"""A process that has imported the program and becomes it, as often as a test asks: imports are paid for once.
+"""A process that has imported the program and becomes what a test starts: imports are paid for once a worker.
 
 Each start is a fork of it: a process of its own, with the command line, environment, folder, network and
-pipes that were asked for, that calls `connectsphere.main`, as the installed command does. The program's own
-children are started by the program, anew. On Linux only, where a worker takes in orphans (leaks.py).
+pipes that were asked for. As the program it calls `connectsphere.main`, as the installed command does; it may
+as well run a script that imports it. What the program starts it starts anew. On Linux only, where a worker
+takes in orphans (leaks.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import inspect
 import json
 import os
-import signal
+import runpy
 import socket
 import subprocess
 import sys
 import threading
-import time
+import types
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 200_000  # bytes of a request
 LATE = {  # environment variables that neither Python nor the program reads before `main`
-	"CONNECTSPHERE_HOME", "DISPLAY", "PYTEST_CURRENT_TEST",
+	"CONNECTSPHERE_HOME", "DISPLAY", "PULSE_SERVER", "PYTEST_CURRENT_TEST",
 	"LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH",  # OpenCV's import sets them
 }  # fmt: skip
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
+WITHIN = ("ip", "netns", "exec")
 CLONE_NEWNET, CLONE_NEWNS, MS_SLAVE, MS_REC, MNT_DETACH = 0x40000000, 0x20000, 1 << 19, 1 << 14, 2
 
 
-class Started:
-	"""A process that the starter became: what tests use of `subprocess.Popen`."""
-
-	def __init__(self, pid: int, stdin: int, stdout: int) -> None:
-		self.pid, self.returncode = pid, None
-		self.stdin, self.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
-		self._lock = threading.Lock()
-
-	returncode: int | None
-
-	def poll(self) -> int | None:
-		with self._lock:
-			if self.returncode is None:
-				pid, status = os.waitpid(self.pid, os.WNOHANG)
-				if pid:
-					self.returncode = os.waitstatus_to_exitcode(status)
-			return self.returncode
-
-	def wait(self, timeout: float | None = None) -> int:
-		end, pause = time.monotonic() + (1e9 if timeout is None else timeout), 0.0005
-		while (status := self.poll()) is None:
-			if (left := end - time.monotonic()) <= 0:
-				raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
-			pause = min(2 * pause, left, 0.05)
-			time.sleep(pause)
-		return status
-
-	def send_signal(self, number: int) -> None:
-		if self.poll() is None:
-			os.kill(self.pid, number)
-
-	def terminate(self) -> None:
-		self.send_signal(signal.SIGTERM)
-
-	def kill(self) -> None:
-		self.send_signal(signal.SIGKILL)
+def early(environment: Mapping[str, str]) -> dict[str, str]:
+	"""What may be read while Python starts and imports."""
+	return {name: value for name, value in environment.items() if name not in LATE}
 
 
 class Starter:
 	"""The test's end of it."""
 
 	def __init__(self) -> None:
-		environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-		self._environment = lasting(environment)
+		environment = {**os.environ, **UNBUFFERED}
+		self._early = early(environment)
 		self._end, ear = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 		self._lock = threading.Lock()
 		with ear:
@@ -81,40 +53,63 @@ class Starter:
 				env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
 			)  # fmt: skip
 
-	def can(self, environment: Mapping[str, str]) -> bool:
-		"""Whether nothing that counts while Python starts and imports differs from where this one started."""
-		return lasting(environment) == self._environment
+	def can(self, command: Sequence[str], environment: Mapping[str, str]) -> bool:
+		"""Whether it is this Python, and nothing that counts at its start is otherwise than here."""
+		python, *what = command
+		plain = what[0] == "-c" or what[:2] == ["-m", "connectsphere"] or what[0].endswith(".py")
+		return python == sys.executable and plain and early(environment) == self._early
 
-	def start(
-		self, args: Sequence[str], environment: Mapping[str, str], stderr: int, netns: str | None
-	) -> Started:
-		"""The program with these arguments; pipes to it and from it are open, and `stderr` is its own."""
-		asked = json.dumps({"args": args, "environment": dict(environment), "netns": netns}).encode()
-		(read_in, stdin), (stdout, write_out) = os.pipe(), os.pipe()
-		try:
-			with self._lock:
-				socket.send_fds(self._end, [asked], [read_in, write_out, stderr])
-				pid = int(self._end.recv(99))
-		finally:
-			os.close(read_in)
-			os.close(write_out)
-		return Started(pid, stdin, stdout)
+	def start(self, descriptors: Sequence[int], **asked: Any) -> int:
+		"""The process id of what has been asked for; `descriptors` are to be its 0, 1 and 2."""
+		with self._lock:
+			socket.send_fds(self._end, [json.dumps(asked).encode()], descriptors)
+			return int(self._end.recv(99))
 
 	def close(self) -> None:
 		self._end.close()
 		self._process.communicate()
 
 
-def lasting(environment: Mapping[str, str]) -> dict[str, str]:
-	"""What is read while Python starts and imports."""
-	return {name: value for name, value in environment.items() if name not in LATE}
+STARTERS: list[Starter] = []  # at most one, which the suite has started
 
 
-# -- in the process that becomes the program -----------------------------------------------------------------
+class Forked(subprocess.Popen[Any]):
+	"""A process that the starter has become."""
+
+	def _execute_child(self, *given: Any) -> None:
+		names = list(inspect.signature(subprocess.Popen._execute_child).parameters)[1:]  # type: ignore[attr-defined]
+		asked = dict(zip(names, given, strict=True))
+		pipes = [asked[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+		command, netns = apart(asked["args"])
+		try:
+			self.pid = STARTERS[0].start(
+				[number if pipe == -1 else pipe for number, pipe in enumerate(pipes)],
+				command=command[1:], environment=dict(asked["env"]), netns=netns,
+				folder=str(asked["cwd"] or Path.cwd()),
+			)  # fmt: skip
+			self._child_created = True
+		finally:
+			self._close_pipe_fds(*(asked[name] for name in names if name[:3] in ("p2c", "c2p", "err")))  # type: ignore[attr-defined]
 
 
-def asked_for(ear: socket.socket) -> list[str]:
-	"""Fork at each request; returns the arguments in the process that becomes the program."""
+def apart(command: Sequence[str]) -> tuple[list[str], str]:
+	"""A command, and the network namespace in which it is to run."""
+	inside = tuple(command[: len(WITHIN)]) == WITHIN
+	return list(command[len(WITHIN) + 1 :] if inside else command), command[len(WITHIN)] if inside else ""
+
+
+def popen(command: Sequence[str], env: Mapping[str, str] | None = None, **options: Any) -> Any:
+	"""`subprocess.Popen`, by a fork where nothing is lost by it."""
+	env, words = {**(env or os.environ), **UNBUFFERED}, apart(command)[0]
+	way = Forked if STARTERS and STARTERS[0].can(words, env) else subprocess.Popen
+	return way(command, env=env, **options)
+
+
+# -- in the process that becomes another -----------------------------------------------------------------
+
+
+def asked_for(ear: socket.socket) -> dict[str, Any]:
+	"""Fork at each request; returns what was asked for in the process that is to become it."""
 	while True:
 		data, given, _, _ = socket.recv_fds(ear, LONGEST, 3)
 		if not data:
@@ -128,21 +123,12 @@ def asked_for(ear: socket.socket) -> list[str]:
 				os.dup2(one, number)
 			for one in (*given, reader, writer):
 				os.close(one)
-			ear.close()
-			return settle(**json.loads(data))
+			asked: dict[str, Any] = json.loads(data)
+			return asked
 		os.waitpid(between, 0)
 		ear.send(os.read(reader, 99))
 		for one in (*given, reader, writer):
 			os.close(one)
-
-
-def settle(args: list[str], environment: dict[str, str], netns: str | None) -> list[str]:
-	"""Take the environment and the network that were asked for."""
-	os.environ.clear()
-	os.environ.update(environment)
-	if netns:
-		enter(netns)
-	return args
 
 
 def enter(netns: str) -> None:
@@ -161,11 +147,30 @@ def enter(netns: str) -> None:
 	done(libc.mount(netns.encode(), b"/sys", b"sysfs", 0, None))
 
 
+def run(command: Sequence[str]) -> None:
+	"""The program, some code or a script, as Python runs it."""
+	kind, *rest = command
+	if kind == "-m":
+		sys.argv, sys.path[0] = [cs.__file__, *rest[1:]], str(Path.cwd())
+		sys.exit(cs.main())
+	if kind == "-c":
+		sys.argv, sys.path[0] = ["-c", *rest[1:]], ""
+		sys.modules["__main__"] = types.ModuleType("__main__")
+		exec(rest[0], vars(sys.modules["__main__"]))
+	else:
+		sys.argv, sys.path[0] = [kind, *rest], str(Path(kind).resolve().parent)
+		runpy.run_path(kind, run_name="__main__")
+
+
 if __name__ == "__main__":
 	sys.path[0] = str(ROOT)
 	import connectsphere as cs
 
-	with contextlib.closing(socket.socket(fileno=int(sys.argv[1]))) as ear:
-		sys.argv[1:] = asked_for(ear)
-	sys.argv[0] = cs.__file__
-	sys.exit(cs.main())
+	with closing(socket.socket(fileno=int(sys.argv[1]))) as listening:
+		wanted = asked_for(listening)
+	os.environ.clear()
+	os.environ.update(wanted["environment"])
+	if wanted["netns"]:
+		enter(wanted["netns"])
+	os.chdir(wanted["folder"])
+	run(wanted["command"])

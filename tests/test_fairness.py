@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from meetings import serve
 from member import HELLO, Member, tls
+from starter import popen
 from waiting import best_of, crowding
 
 import connectsphere as cs
@@ -161,7 +162,7 @@ class Attacker:
 	"""A process of its own, whose threads are not in the way of those that measure."""
 
 	def __init__(self, base: int, pin: str) -> None:
-		self._process = subprocess.Popen(
+		self._process: subprocess.Popen[str] = popen(
 			there(f"attack({base}, {pin!r})"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
 		)
 
@@ -283,7 +284,7 @@ def test_thirty_prove_the_pin_at_once(meeting: Callable[..., Headless], addresse
 		begun = time.monotonic()
 		with pupil(base, "Ben", PIN):
 			alone = time.monotonic() - begun
-		with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as others:
+		with popen(run, stdout=subprocess.PIPE, text=True) as others:
 			pongs = [pong(ana)]
 			while others.poll() is None:
 				time.sleep(0.01)

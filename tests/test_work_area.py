@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from screens import desktop
+from starter import popen
 from waiting import wait_until
 
 import connectsphere as cs
@@ -34,7 +35,7 @@ Box = list[int]
 def placed(display: str, *words: str) -> Iterator[subprocess.Popen[str]]:
 	"""The window in a process of its own."""
 	command = [sys.executable, str(Path(__file__).with_name("placed.py")), *words]
-	with subprocess.Popen(
+	with popen(
 		command,
 		env={**os.environ, "DISPLAY": display},
 		stdin=subprocess.PIPE,
