@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import itertools
 import math
+import operator
 import queue
 import select
 import selectors
@@ -25,6 +26,7 @@ import pytest
 
 import connectsphere as cs
 
+HELD_BACK = operator.attrgetter("held_back")
 CROSSING = 0.001  # seconds that a datagram takes
 Ready = Callable[[], bool]
 
@@ -335,7 +337,7 @@ class Selector:
 		del self._known[what]
 
 	def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-		self.world.timed(timeout, lambda: any(one.held_back for one in self._known))
+		self.world.timed(timeout, lambda: any(map(HELD_BACK, self._known)))
 		return [(key, key.events) for what, key in self._known.items() if what.held_back]
 
 	def close(self) -> None:
