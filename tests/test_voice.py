@@ -35,6 +35,8 @@ from voices import (
 
 import connectsphere as cs
 
+# to load what judges it, and to let the room sound, takes longer than one of them
+speech_judged = pytest.mark.xdist_group("speech")
 ADVICE = "Headphones stop echo for everyone."
 
 
@@ -47,6 +49,7 @@ def conversation() -> tuple[Sound, Sound, Sound]:
 	return far, near, echo_of(samples(far))
 
 
+@speech_judged
 def test_far_hears_the_near_voice_and_not_itself(conversation: tuple[Sound, Sound, Sound]) -> None:
 	far, near, echo = conversation
 	assert -29 < level(second(echo, 1, 14)) < -25, "the room is as loud as it says"
@@ -65,6 +68,7 @@ def grown(echo: Sound) -> Sound:
 	return np.concatenate((echo[:at], np.zeros(more), echo[at:-more]))
 
 
+@speech_judged
 @pytest.mark.parametrize(
 	("change", "lost", "unsaid"),
 	[
@@ -90,6 +94,7 @@ def test_after_a_fault_the_echo_is_gone_again_within_three_seconds(
 	assert fall(heard, left / 32_768.0, 11, 13.5) >= 20
 
 
+@speech_judged
 def test_a_long_way_is_found(conversation: tuple[Sound, Sound, Sound]) -> None:
 	far = conversation[0][: 10 * RATE]
 	heard = echo_of(samples(far), ppm=-100, delay=0.2)
