@@ -18319,6 +18319,9 @@ def tags(name: str) -> tuple[str, str]:
 class Painted:
 	"""A canvas of real pixels without borders, which keeps alive the pictures that it shows."""
 
+	eager = False  # painted out of sight, too: its size comes of it
+	_late = True  # to be painted when in sight
+
 	def __init__(
 		self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
 	):
@@ -18338,10 +18341,17 @@ class Painted:
 		self.bind("<ButtonRelease-1>", self._let_go)
 		self.bind("<Motion>", lambda at: self.configure(cursor="hand2" if self.under(at) else ""))
 		for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
-			self.bind(event, lambda _: self.paint(), add="+")
+			self.bind(event, lambda _: self.refresh())
+		self.bind("<Expose>", lambda _: self.refresh() if self._late else None)
+
+	def refresh(self) -> None:
+		"""Paint it anew: its size, its look or the keyboard have changed."""
+		self._late = not (self.eager or self.canvas.winfo_viewable())
+		if not self._late:
+			self.paint()
 
 	def paint(self) -> None:
-		"""Draw what it shows, if it does so itself: it has another size, or the keyboard comes or goes."""
+		"""Draw what it shows, if it does so itself."""
 
 	@property
 	def ring(self) -> str:
@@ -18532,7 +18542,6 @@ class Button(Painted):
 		self.bind("<ButtonRelease-1>", self._released)
 		self.bind("<<Press>>", lambda _: self.press())
 		self.tip = Tooltip(look, self.canvas, tip, key)
-		self.paint()
 
 	def _released(self, event: Event) -> None:
 		pressed = self.down and is_over(event)
@@ -18549,7 +18558,7 @@ class Button(Painted):
 		"""Give it these attributes; drawn only when one of them changes."""
 		if any(value != getattr(self, name) for name, value in looks.items()):
 			vars(self).update(looks)
-			self.paint()
+			self.refresh()
 
 	def colours(self) -> tuple[str, str, str]:
 		"""Fill, fill under the mouse, and text."""
@@ -18611,7 +18620,6 @@ class BarButton(Button):
 
 	def paint(self) -> None:
 		self.wipe()
-		self.configure(height=self.px(self.tall))
 		look, p = self.look, self.palette
 		fill, high, colour = self.colours()
 		wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
@@ -18640,6 +18648,8 @@ class BarButton(Button):
 class Field(Painted):
 	"""A text field in a round box; `hint` stands in it while it is empty."""
 
+	eager = True
+
 	def __init__(
 		self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", height: float = 44,
 		enter: Act | None = None,
@@ -18657,8 +18667,8 @@ class Field(Painted):
 		self._hint.configure(bg=p.card)
 		self._hint.bind("<Button-1>", lambda _: self.focus_set())
 		for event in ("<FocusIn>", "<FocusOut>", "<KeyRelease>"):
-			self.entry.bind(event, lambda _: self.paint(), add="+")
-		self.entry.bind("<Key>", lambda _: self._hint.place_forget(), add="+")  # the letter is under it
+			self.entry.bind(event, lambda _: self.paint())
+		self.entry.bind("<Key>", lambda _: self._hint.place_forget())  # the letter is under it
 		if enter:
 			self.entry.bind("<<Return>>", lambda _: enter())
 		self.bind("<Button-1>", lambda _: self.focus_set())
@@ -18709,7 +18719,7 @@ class PinBoxes(Painted):
 	def set(self, value: str) -> None:
 		"""Put `value` into the boxes."""
 		self._typed = "".join(char for char in value if char.isprintable())[:MAX_PIN]
-		self.paint()
+		self.refresh()
 
 	def paint(self) -> None:
 		"""Draw the boxes; the next one to fill is ringed while the field has the focus."""
@@ -18738,21 +18748,21 @@ class Meter(Painted):
 
 	def __init__(self, look: Look, parent: tk.Misc, bars: int = 14, step: float = 9, height: float = 18):
 		super().__init__(look, parent, look.px(step * bars), look.px(height))
-		self.bars, self.step, self._lit = bars, step, -1
-		self.show(0.0)
+		self.bars, self.step, self._lit = bars, step, 0
 
 	def show(self, level: float) -> None:
 		"""Light the bars for a level of 0..1."""
 		lit = round(max(0.0, min(1.0, level)) ** 0.6 * self.bars)
-		if lit == self._lit:
-			return
-		self._lit = lit
+		if lit != self._lit:
+			self._lit = lit
+			self.refresh()
+
+	def paint(self) -> None:
 		self.wipe()
-		look, p = self.look, self.palette
+		px, p, tall = self.px, self.palette, self.extent[1]
 		for at in range(self.bars):
-			colour = p.raised if at >= lit else (p.warn if at >= self.bars * 0.72 else p.good)
-			wide, tall = look.px(self.step * 0.55), int(self.canvas["height"])
-			self.box(look.px(at * self.step), 0, wide, tall, 3, colour)
+			colour = p.raised if at >= self._lit else (p.warn if at >= self.bars * 0.72 else p.good)
+			self.box(px(at * self.step), 0, px(self.step * 0.55), tall, 3, colour)
 
 
 def draw_switch(to: Painted, x: int, y: int, on: bool, ring: str = "") -> None:
@@ -18774,8 +18784,7 @@ class Switch(Button):
 
 	def flip(self) -> None:
 		"""Turn it to the other side."""
-		self.value = not self.value
-		self.paint()
+		self.show(value=not self.value)
 		self.changed(self.value)
 
 	def paint(self) -> None:
@@ -18835,10 +18844,10 @@ class Choice(Button):
 		self.faint = False  # what is chosen is not there now
 		super().__init__(look, parent, self._open, " ", icon, "card", look.px(60), height)
 
-	def fill(self, options: Sequence[tuple[str, str]], value: str) -> None:
-		"""Offer these (value, words) pairs."""
-		self.options, self.value = list(options), value
-		self.paint()
+	def offer(self, found: Sequence[tuple[str, str]]) -> None:
+		"""Offer these devices, (spec, sentence), if any."""
+		if found:
+			self.show(options=[(spec, tr(words)) for spec, words in found])
 
 	def _open(self) -> None:
 		entries = [
@@ -18857,8 +18866,7 @@ class Choice(Button):
 
 	def pick(self, value: str) -> None:
 		"""Choose `value` and tell."""
-		self.value = value
-		self.paint()
+		self.show(value=value)
 		self.chosen(value)
 
 	def _content(self, width: int, height: int, colour: str) -> None:
@@ -18897,14 +18905,12 @@ class ListView(Painted):
 		self._at = self._y = 0  # the first row in sight, and its upper edge
 		self._edges = [0]  # of the rows in sight: the upper one of the first, and all lower ones
 		self._ended = True  # the last row is in sight
-		self._late = False  # it is drawn when it comes into sight
 		self._heights: dict[tuple[Any, int], int] = {}  # by row and width
 		self._bind()
 
 	def _bind(self) -> None:
 		canvas = self.canvas
 		canvas.bind("<Configure>", lambda _: self.show(self.rows, again=True))
-		canvas.bind("<Expose>", lambda _: self.paint() if self._late else None)
 		canvas.bind(
 			"<MouseWheel>", lambda at: self.scroll(at.delta // -2 if abs(at.delta) >= 60 else -20 * at.delta)
 		)
@@ -18923,8 +18929,8 @@ class ListView(Painted):
 			self._at, self._y = len(rows), self.extent[1]
 		else:
 			self._at = max(0, min(self._at, len(rows) - 1))
-			self._y = max(self._y, -self._high(self._at)) if rows else 0
-		self.paint()
+			self._y = max(self._y, -self._high(self._at)) if rows and self._y < 0 else 0
+		self.refresh()
 
 	def _high(self, at: int) -> int:
 		key = self.rows[at], self.width
@@ -18932,22 +18938,24 @@ class ListView(Painted):
 			self._heights[key] = key[0].draw(self, self.extent[1], key[1])
 		return self._heights[key]
 
-	def _settle(self, tall: int) -> list[int]:
+	def _draw(self, tall: int, width: int) -> list[int]:
 		rows, at, y = self.rows, self._at, self._y
 		while y > 0 and at > 0:
 			at -= 1
 			y -= self._high(at)
 		y = min(y, 0)
-		while at < len(rows) - 1 and y + self._high(at) <= 0:
+		while y < 0 and at < len(rows) - 1 and y + self._high(at) <= 0:
 			y += self._high(at)
 			at += 1
 		self._at, self._y, edges = at, y, [y]
+		self.wipe()
 		while edges[-1] < tall and at < len(rows):
-			edges.append(edges[-1] + self._high(at))
+			self._heights[rows[at], width] = high = rows[at].draw(self, edges[-1], width)
+			edges.append(edges[-1] + high)
 			at += 1
 		if edges[-1] < tall and (self._at or y):  # what is above fills the rest
 			self._y += tall - edges[-1]
-			return self._settle(tall)
+			return self._draw(tall, width)
 		return edges
 
 	@property
@@ -18959,7 +18967,7 @@ class ListView(Painted):
 	def scroll(self, by: int) -> None:
 		"""Move by `by` real pixels, within the rows."""
 		self._y -= by
-		self.paint()
+		self.refresh()
 
 	def yview(self, how: str, by: float | str, what: str = "units", _: object = None) -> None:
 		"""What a scroll bar asks of a widget; places are parts of the number of rows."""
@@ -18969,19 +18977,13 @@ class ListView(Painted):
 			place = max(0.0, min(1.0, float(by))) * len(self.rows)
 			self._at = min(int(place), len(self.rows) - 1)
 			self._y = -round((place - self._at) * self._high(self._at))
-			self.paint()
+			self.refresh()
 
 	def paint(self) -> None:
-		self._late = not self.canvas.winfo_viewable()
-		if self._late:
-			return
 		tall, width = self.extent[1], self.width
 		if len(self._heights) > 2_000:
 			self._heights.clear()
-		edges = self._edges = self._settle(tall)
-		self.wipe()
-		for at, y in enumerate(edges[:-1], self._at):
-			self.rows[at].draw(self, y, width)
+		edges = self._edges = self._draw(tall, width)
 		count, end, foot = len(self.rows), self._at + len(edges) - 1, edges[-1]
 		self._ended = end == count and foot <= tall + self.px(30)
 		if end < count or foot > tall or self._at or self._y:
@@ -20244,6 +20246,7 @@ class SideBar:
 		px, count = self.look.px, len(self.buttons)
 		tall = next((tall for tall in (70, 48) if px(72 + (tall + 2) * count) <= height), 42)
 		for button in self.buttons.values():
+			button.configure(height=px(tall))
 			button.show(tall=tall)
 		self.logo.configure(height=px(1 if tall == 42 else 64))
 
@@ -20268,21 +20271,22 @@ class SideBar:
 		self.buttons["users"].show(unread=len(shot.hands))
 		sharing = shot.presenter == shot.me and shot.me > 0
 		speak = "Mute" if mic else "Unmute" if shot.may("mic") else "Ask to speak"
+		heard = "live" if talking else "warn" if not mic else "card" if me.mic else "ghost"
 		filmed = "warn" if not camera else "card" if me.camera else "ghost"
-		looks = {
-			"mic": (speak, "live" if talking else "warn" if not mic else "card" if me.mic else "ghost"),
-			"camera": ("Stop video" if camera else "Start video", filmed),
+		looks: dict[str, Any] = {
+			"mic": (speak, heard, not mic or mic_failed),
+			"camera": ("Stop video" if camera else "Start video", filmed, not camera),
 			"share": ("Stop share", "live") if sharing else ("Share", "card"),
 			"hand": ("Lower hand", "primary") if hand else ("Raise hand", "card"),
 		}
-		for name, (words, kind) in looks.items():
-			self.buttons[name].show(words=tr(words), kind=kind)
-		self.buttons["mic"].show(slash=not mic or mic_failed)
-		self.buttons["camera"].show(slash=not camera)
+		for name, (words, kind, *slash) in looks.items():
+			self.buttons[name].show(words=tr(words), kind=kind, slash=any(slash))
 
 
 class Pill(Button):
 	"""A button of the top bar: an icon, words, and perhaps a link."""
+
+	eager = True
 
 	def __init__(self, look: Look, parent: tk.Misc, tip: str, command: Act):
 		self.now: tuple[Any, ...] = ()
@@ -20679,8 +20683,7 @@ class Composer:
 		options = [("", tr("To: Everyone"))] if to_all else []
 		options += [(name, tr("To: {name}", name=name)) for name in all_names]
 		if (options, self.target.faint) != (self.target.options, not self.here):
-			self.target.faint = not self.here
-			self.target.fill(options, to)
+			self.target.show(faint=not self.here, options=options, value=to)
 			self._hint()
 
 	def to(self, name: str) -> None:
@@ -20690,7 +20693,7 @@ class Composer:
 		self.entry.focus_set()
 
 	def _aim(self, name: str) -> None:
-		self.target.fill([], name)
+		self.target.show(options=[], value=name)
 		self.people(self._names, self._all)
 
 	def _hint(self, refused: bool = False) -> None:
@@ -20698,7 +20701,7 @@ class Composer:
 		words = tr("private to {name}" if self.here else "{name} is not here now: nothing is sent.", name=to)
 		self.mark.configure(text=plain(words), fg=p.bad_text if refused else p.warn)
 		self.card.outline = p.warn if to else p.line
-		self.card.paint()
+		self.card.refresh()
 		if to:
 			self.mark.pack(before=self.entry, anchor="w", padx=self.look.px(16), pady=(self.look.px(8), 0))
 		else:
@@ -20814,8 +20817,8 @@ class ChatPanel:
 		self.list = ListView(look, self.frame, stick=True)
 		self.list.bind("<<ContextMenu>>", self._menu)
 		self.list.bind("<Button-1>", self._pick, add="+")
-		self.list.bind("<Shift-Button-1>", self._stretch, add="+")
-		self.list.bind("<B1-Motion>", self._stretch, add="+")
+		self.list.bind("<Shift-Button-1>", self._stretch)
+		self.list.bind("<B1-Motion>", self._stretch)
 		self.list.bind("<<Copy>>", lambda _: self.copy())
 		self.list.bind("<<SelectAll>>", lambda _: self._select(range(1, 1 << 53)))
 		self.list.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
@@ -20839,7 +20842,7 @@ class ChatPanel:
 	def _select(self, picked: range) -> None:
 		if picked != self.picked:
 			self.picked = picked
-			self.list.paint()
+			self.list.refresh()
 
 	def copy(self) -> None:
 		"""Put the selected messages on the clipboard: one as its words, more with names and times."""
@@ -21109,8 +21112,7 @@ class AttendeesPanel:
 				]
 		facts += [tr("has the word")] * (one.name == shot.rules.word)
 		facts += [tr("heard through the air")] * (one.id in shot.around and one.id != shot.me)
-		talks = one.id == shot.speaking and one.mic
-		menu = partial(self.menu_for, one.id)
+		talks, menu = one.id == shot.speaking and one.mic, partial(self.menu_for, one.id)
 		gone = ""
 		if (lost := self.gone.get(one.name)) and lost.person is one:
 			away = int(monotonic() - lost.at)
@@ -21125,8 +21127,7 @@ class AttendeesPanel:
 			yield NoteRow(tr(why))
 
 	def _answer(self, name: str) -> None:
-		number, on = int(name[3:-2]), name[-1] == "1"
-		self.act("admit", n=number, yes=on)
+		self.act("admit", n=int(name[3:-2]), yes=name[-1] == "1")
 
 
 @frozen
@@ -21212,7 +21213,7 @@ class FilesPanel:
 		options.sort(key=lambda one: one[0] != usual)
 		value = self.target.value if self.picked else usual
 		if (options, value) != (self.target.options, self.target.value):
-			self.target.fill(options, value)
+			self.target.show(options=options, value=value)
 		self._shot, rows = shot, list(self._work(shot))
 		for one in reversed(shot.files):
 			rows.append(FileRow(one, len(shot.people) - 1, self._actions(one)))
@@ -21238,9 +21239,8 @@ class FilesPanel:
 
 	def open_work(self) -> None:
 		"""Open the folder with the pupils' folders of what was handed in."""
-		paths = (one.path for one in reversed(self._shot.files) if one.kind == "work" and one.path)
-		path = next(paths, "")
-		self.view(path and str(Path(path).parent))
+		paths = [one.path for one in self._shot.files if one.kind == "work" and one.path]
+		self.view(str(Path(paths[-1]).parent) if paths else "")
 
 	def _actions(self, one: FileEntry) -> tuple[tuple[str, str, Act], ...]:
 		def order(verb: str) -> Act:
@@ -21293,7 +21293,7 @@ class SidePanel:
 	def count(self, people: int, files: int) -> None:
 		"""Numbers behind the words of the tabs."""
 		self.buttons["attendees"].show(words=f"{tr('Users')} {people}")
-		self.buttons["files"].show(words=f"{tr('Files')} {files}" if files else tr("Files"))
+		self.buttons["files"].show(words=tr("Files") + f" {files}" * bool(files))
 
 
 # ====
@@ -21594,10 +21594,9 @@ class StartView:
 			tk.Misc.lift(row.frame)
 
 	def _devices(self, found: Any, fault: Exception | None) -> None:
-		for what, row in (("mic", self.mic), ("speaker", self.speaker)):
-			if not fault and found.get(what):
-				options = [(spec, tr(words)) for spec, words in found[what]]
-				row.choice.fill(options, self.backend.setting(what))
+		if not fault:
+			self.mic.choice.offer(found["mic"])
+			self.speaker.choice.offer(found["speaker"])
 
 	def _build_right(self) -> None:
 		look, px, p, right = self.look, self.look.px, self.look.palette, self.right
@@ -22206,6 +22205,7 @@ class SettingsDialog(Dialog):
 		self.preview, self.restyle, look = self.backend.preview, view.restyle, self.look
 		px, p = look.px, look.palette
 		self.found: Mapping[str, Sequence[tuple[str, str]]] = {}
+		self.lists: dict[str, Choice] = {}  # of the page, by device
 		self.meters: list[Meter] = []  # as heard, as sent
 		self.tile: PictureBox | None = None
 		side = look.frame(self.body, p.window)
@@ -22229,12 +22229,13 @@ class SettingsDialog(Dialog):
 	def _devices(self, found: Any, fault: Exception | None) -> None:
 		if not fault:
 			self.found = found
-			self.choose(self.name)
+			for what, choice in self.lists.items():
+				choice.offer(found[what])
 
 	def choose(self, name: str) -> None:
 		"""Show one page, by `_NAME`."""
 		self.name = name
-		self.meters = []
+		self.lists, self.meters = {}, []
 		self._no_tile()
 		for child in self.page.winfo_children():
 			child.destroy()
@@ -22251,9 +22252,10 @@ class SettingsDialog(Dialog):
 		label.pack(anchor="w", pady=(self.look.px(10), self.look.px(6)))
 
 	def _device(self, what: str, parent: tk.Misc) -> Choice:
-		found = self.found.get(what) or [("default", "Default device")]
-		options = [(spec, tr(words)) for spec, words in found]
-		return Choice(self.look, parent, options, self.backend.setting(what), partial(self._set, what))
+		default, now = [("default", tr("Default device"))], self.backend.setting(what)
+		made = self.lists[what] = Choice(self.look, parent, default, now, partial(self._set, what))
+		made.offer(self.found.get(what, ()))
+		return made
 
 	def _audio(self) -> None:
 		look, px = self.look, self.look.px
@@ -22286,8 +22288,7 @@ class SettingsDialog(Dialog):
 	def _set(self, key: str, value: Any) -> None:
 		self.backend.set_setting(key, value)
 		if key == "mic":  # each has its own sound
-			self.clear.value = self.backend.setting("sound") != "original"
-			self.clear.paint()
+			self.clear.show(value=self.backend.setting("sound") != "original")
 
 	def _video(self) -> None:
 		self._words("Camera")
@@ -23145,7 +23146,7 @@ class MainAppView:
 		self.stage.plan.px = look.px
 		self.chat.composer.resume(old.chat.composer.text(), old.chat.composer.target.value)
 		self.attendees.search.entry.insert(0, old.attendees.search.value)
-		self.files.target.fill(old.files.target.options, old.files.target.value)
+		self.files.target.show(options=old.files.target.options, value=old.files.target.value)
 		old.close()
 		self.frame.pack(fill="both", expand=True)
 		self.show_panel(self.tab)
@@ -23421,7 +23422,7 @@ class WindowLoop:
 		root.protocol("WM_DELETE_WINDOW", self.ask_close)
 		if sys.platform == "win32":
 			root.protocol("WM_SAVE_YOURSELF", self.stop)  # log-off and shutdown
-		root.bind("<Button-1>", self._unfocus, add="+")
+		root.bind("<Button-1>", self._unfocus)
 		self._find_room(backend.setting("window"))
 		self._style()
 		signs: Any = [self.look.photo(draw_logo, n) for n in (16, 32, 48, 128)]

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -423,6 +425,45 @@ def test_a_list_that_nobody_sees_is_drawn_when_it_comes_into_sight(opened: Open)
 	panel.list.wipe = wipe  # type: ignore[method-assign]
 	driver.command("u")
 	driver.until(lambda: any("comes as 3" in one for one in written(panel.list.canvas)), "they are drawn")
+
+
+def test_a_control_is_painted_once_it_is_in_sight(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+	painted: Counter[cs.Painted] = Counter()
+
+	def counted(paint: Callable[[Any], None]) -> Callable[[Any], None]:
+		def paints(one: Any) -> None:
+			assert one.canvas.winfo_viewable()
+			painted[one] += 1
+			paint(one)
+
+		return paints
+
+	for kind in (cs.Button, cs.BarButton, cs.ListView, cs.Card):
+		monkeypatch.setattr(kind, "paint", counted(kind.paint))
+	driver = opened()
+	driver.meet(host=True)
+	driver.view.side.buttons["hand"].show(kind="primary", words="Lower hand")
+	for name in ("attendees", "files", "messages"):
+		driver.view.show_panel(name)
+		driver.pump(0.1)
+	assert len(painted) > 30
+	assert painted.total() < 1.5 * len(painted), "while they are built they change several times"
+
+
+def test_the_rows_of_a_list_are_drawn_in_sight_alone(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+	drawn: list[bool] = []
+	draw = cs.PersonRow.draw
+
+	def counted(row: cs.PersonRow, view: cs.ListView, y: int, width: int) -> int:
+		drawn.append(y < view.extent[1])
+		return draw(row, view, y, width)
+
+	monkeypatch.setattr(cs.PersonRow, "draw", counted)
+	driver = opened()
+	driver.meet(9)
+	driver.view.show_panel("attendees")
+	driver.until(lambda: len(drawn) > 3, "they are listed")
+	assert all(drawn), "their heights come of that drawing"
 
 
 def test_what_is_drawn_for_a_size_that_was_is_given_back(opened: Open) -> None:

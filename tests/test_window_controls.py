@@ -157,7 +157,7 @@ def test_a_list_ticks_what_holds_now(opened: Open, monkeypatch: pytest.MonkeyPat
 	driver.start.settings("audio")
 	driver.until(lambda: driver.root.grab_current(), "the settings")
 	dialog: Any = driver.start.dialog
-	driver.until(lambda: dialog.found, "the devices, for which the page is drawn anew")
+	driver.until(lambda: dialog.found, "the devices")
 	lists = [one for one in walk(dialog.page) if isinstance(one, tk.Canvas)]
 	shown: list[str] = []
 	menu = cs.Look.menu
@@ -603,9 +603,11 @@ def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
 		for enabled in (True, False):
 			button = cs.Button(look, driver.root, lambda: None, "Join", kind=kind)
 			button.show(enabled=enabled)
+			button.paint()
 			assert contrast(shown["words"], shown["fill"]) >= 4.3, (kind, enabled)
 			assert contrast(shown["ring"], shown["fill"]) >= 3, (kind, enabled)
 			button.show(hot=True)
+			button.paint()
 			assert contrast(shown["words"], shown["fill"]) >= 3.5, (kind, enabled, "under the mouse")
 			button.canvas.destroy()
 	for kind in ("plain", "card", "primary", "danger", "live", "warn"):

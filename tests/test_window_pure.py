@@ -21,7 +21,7 @@ class Draft:
 		self.words = ""
 		self.composer: Any = object.__new__(cs.Composer)
 		target = SimpleNamespace(value="", options=[], faint=False)
-		target.fill = lambda options, value: vars(target).update(options=options, value=value)
+		target.show = vars(target).update
 		parts = {"target": target, "_names": [], "_all": True, "_stead": None, "_hint": lambda: None}
 		entry = SimpleNamespace(focus_set=lambda: None)
 		vars(self.composer).update(parts, text=lambda: self.words, entry=entry)
