@@ -18,6 +18,15 @@ from fake_call import FakeBackend, FakeController
 import connectsphere as cs
 
 PATIENCE = 15.0
+CLOCK = tk.Tcl()  # its timers run as long as this thread's events do, whatever becomes of a window
+
+
+def rest(seconds: float) -> None:
+	"""Let all windows live for a while; what waits for events takes no time of the processor."""
+	over: list[bool] = []
+	CLOCK.after(max(1, round(seconds * 1000)), over.append, True)
+	while not over:
+		CLOCK.dooneevent(0)
 
 
 class Driver:
@@ -40,10 +49,8 @@ class Driver:
 
 	def pump(self, seconds: float) -> None:
 		"""Let the window live for a while."""
-		end = time.monotonic() + seconds
-		while time.monotonic() < end:
-			self.root.update()
-			time.sleep(0.002)
+		rest(seconds)
+		self.root.update()
 		assert not self.faults, self.faults
 
 	def until(self, true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
@@ -57,8 +64,7 @@ class Driver:
 		"""One xdotool command, while the window goes on living; it has had its events afterwards."""
 		tool = subprocess.Popen(["xdotool", *words], env={**os.environ, "DISPLAY": self.display})
 		while tool.poll() is None:
-			self.root.update()
-			time.sleep(0.002)
+			rest(0.003)
 		assert tool.returncode == 0
 		with contextlib.suppress(tk.TclError):  # it may have been closed
 			for _ in range(2):  # the display has carried out what came before this question
