@@ -56,7 +56,7 @@ def test_a_log_rotates(tmp_path: Path) -> None:
 	code = (
 		"import connectsphere as cs, sys\n"
 		"cs.set_up_logging(cs.parse_options(['--list', '--log', sys.argv[1]]))\n"
-		"for n in range(60_000): cs.log.info('a fact about %d and what came of it', n)\n"
+		"for n in range(6_000): cs.log.info('a fact about %d and what came of it' + 600 * '.', n)\n"
 	)
 	run_code(code, tmp_path, str(path))
 	sizes = {one.name: one.stat().st_size for one in tmp_path.glob("log.txt*")}

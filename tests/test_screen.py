@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -22,9 +23,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import Meeting
 from headless import Headless, free_base
 from hypothesis import given
 from hypothesis import strategies as st
+from meetings import SILENT
 from pictures import film
 from processes import child_in_role, kbytes
 from proxy import Proxy
@@ -35,6 +38,7 @@ import connectsphere as cs
 
 LOOPBACK = "127.0.0.1"
 Join = Callable[..., Headless]
+shared = pytest.mark.xdist_group("call")
 
 
 class Call:
@@ -43,11 +47,12 @@ class Call:
 	def __init__(self, meeting: Callable[..., Headless]) -> None:
 		self.base = free_base()
 		self._meeting = meeting
-		self.host = meeting("--host", "--name", "Host", "--bind", LOOPBACK, "--port", str(self.base))
+		where = ("--bind", LOOPBACK, "--port", str(self.base))
+		self.host = meeting("--host", "--name", "Host", *where, *SILENT)
 		self.host.wait("joined", 20)
 
 	def join(self, name: str, address: str = LOOPBACK, **options: Any) -> Headless:
-		one = self._meeting("--join", f"{address}:{self.base}", "--name", name, **options)
+		one = self._meeting("--join", f"{address}:{self.base}", "--name", name, *SILENT, **options)
 		one.wait("joined", 20)
 		return one
 
@@ -55,6 +60,13 @@ class Call:
 @pytest.fixture
 def call(meeting: Callable[..., Headless]) -> Call:
 	return Call(meeting)
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
+	"""The call that tests marked `shared` have in common; each leaves it as it found it."""
+	with contextlib.closing(Meeting(tmp_path_factory.mktemp("call"))) as started:
+		yield Call(started)
 
 
 @pytest.fixture
@@ -254,12 +266,14 @@ def test_the_camera_is_off_while_sharing(meeting: Callable[..., Headless], call:
 	ana.wait("device", what="camera", state="live")
 
 
-def test_what_cannot_be_shared(call: Call) -> None:
-	call.host.send(do="share", on=True, source="/no/such/file.png", ref=1)
-	assert call.host.wait("error", ref=1)["code"] == "device"
-	call.host.send(do="share", on=True, source=5, ref=2)
-	assert call.host.wait("error", ref=2)["code"] == "bad_command"
-	assert call.host.seen("screen_start") == []
+@shared
+def test_what_cannot_be_shared(lasting: Call) -> None:
+	before = lasting.host.seen("screen_start")
+	lasting.host.send(do="share", on=True, source="/no/such/file.png", ref=1)
+	assert lasting.host.wait("error", ref=1)["code"] == "device"
+	lasting.host.send(do="share", on=True, source=5, ref=2)
+	assert lasting.host.wait("error", ref=2)["code"] == "bad_command"
+	assert lasting.host.seen("screen_start") == before
 
 
 # -- one presenter at a time
@@ -396,11 +410,14 @@ def test_a_slow_viewer_skips_and_costs_nobody_anything(call: Call, proxy: Proxy)
 # -- the handshake, byte by byte
 
 
+RAW = itertools.count(1)
+
+
 class Raw:
 	"""A member without a program: control and screen spoken by hand."""
 
 	def __init__(self, base: int, name: str) -> None:
-		self.base = base
+		self.base, self.name = base, name
 		self.control = self._connect(base)
 		self._lines = self.control.makefile("rb")
 		hello = {"type": "hello", "v": cs.PROTOCOL, "name": name}
@@ -465,12 +482,13 @@ class Screen:
 
 
 @pytest.fixture
-def raw(call: Call) -> Iterator[Raw]:
-	one = Raw(call.base, "Raw")
-	yield one
-	one.close()
+def raw(lasting: Call) -> Iterator[Raw]:
+	with contextlib.closing(Raw(lasting.base, f"Raw {next(RAW)}")) as one:  # a name is kept for who was lost
+		yield one
+	lasting.host.wait("leave", name=one.name)
 
 
+@shared
 def test_tickets_open_one_door_once(raw: Raw) -> None:
 	good = raw.ticket("viewer")
 	for role, ticket in (("viewer", "0" * 32), ("presenter", raw.ticket("viewer"))):
@@ -503,6 +521,7 @@ def test_any_record_is_judged(payload: bytes) -> None:
 BAD_HELLOS = (b"", b"{}", b"\xff" * 20, b"[1]", b'{"role":"king","ticket":"%032d"}' % 0, b"x" * 5_000)
 
 
+@shared
 def test_a_bad_hello_ends_the_connection(raw: Raw) -> None:
 	for hello in BAD_HELLOS:
 		link = Screen(raw._connect(raw.base + 1))
@@ -511,6 +530,7 @@ def test_a_bad_hello_ends_the_connection(raw: Raw) -> None:
 		link.link.close()
 
 
+@shared
 def test_silence_ends_after_five_seconds(raw: Raw) -> None:
 	link = Screen(raw._connect(raw.base + 1))
 	began = time.monotonic()
@@ -520,6 +540,7 @@ def test_silence_ends_after_five_seconds(raw: Raw) -> None:
 	link.link.close()
 
 
+@shared
 def test_those_who_say_nothing_make_room_for_others(raw: Raw) -> None:
 	silent = [Screen(raw._connect(raw.base + 1)) for _ in range(8)]
 	time.sleep(1.2)  # longer than a burst may last
@@ -530,17 +551,20 @@ def test_those_who_say_nothing_make_room_for_others(raw: Raw) -> None:
 		link.link.close()
 
 
-def test_a_presenter_that_lies_loses_the_screen(call: Call, raw: Raw) -> None:
+@shared
+def test_a_presenter_that_lies_loses_the_screen(lasting: Call, raw: Raw) -> None:
 	link = raw.screen("presenter", raw.ticket("presenter"))
 	assert link.answer() == {"status": "ok"}
-	call.host.wait("screen_start", name="Raw")
+	lasting.host.wait("screen_start", name=raw.name)
 	link.say(cs.encode_screen(cs.Rectangle(9, 1, 0, 0, 64, 64, cs.Codec.JPEG, b"no picture")))
 	assert link.hear() == b""
-	call.host.wait("screen_stop", name="Raw")
+	lasting.host.wait("screen_stop", name=raw.name)
 	link.link.close()
 
 
-def test_a_presenter_hears_when_it_was_painted(call: Call, raw: Raw) -> None:
+@shared
+def test_a_presenter_hears_when_it_was_painted(lasting: Call, raw: Raw) -> None:
+	before = screen_stats(lasting.host)["updates"]
 	link = raw.screen("presenter", raw.ticket("presenter"))
 	assert link.answer() == {"status": "ok"}
 	data = cs.encode_jpeg(np.zeros((64, 64, 3), np.uint8), 80)
@@ -551,9 +575,9 @@ def test_a_presenter_hears_when_it_was_painted(call: Call, raw: Raw) -> None:
 	):
 		link.say(cs.encode_screen(message))
 	assert cs.parse_screen(link.hear()) == cs.Acknowledge(1, 1)
-	wait_until(lambda: screen_stats(call.host)["updates"] == 1, 3)
+	wait_until(lambda: screen_stats(lasting.host)["updates"] == before + 1, 3)
 	link.link.close()
-	call.host.wait("screen_stop", name="Raw")
+	lasting.host.wait("screen_stop", name=raw.name)
 
 
 @pytest.fixture
@@ -561,9 +585,15 @@ def movie(tmp_path: Path) -> Path:
 	return film(tmp_path / "film.avi", 4, size=(1280, 720))
 
 
-def test_quality_follows_the_pace_of_viewers(call: Call, movie: Path, raw: Raw) -> None:
+def test_quality_follows_the_pace_of_viewers(call: Call, movie: Path) -> None:
 	call.host.send(do="share", on=True, source=str(movie))
 	call.host.wait("screen_start")
+	with contextlib.closing(Raw(call.base, "Raw")) as raw:
+		follow(raw)
+
+
+def follow(raw: Raw) -> None:
+	"""Take changes slowly, then at once: they become smaller, then larger again."""
 	link = raw.screen("viewer", raw.ticket("viewer"))
 	assert link.answer() == {"status": "ok"}
 
@@ -593,13 +623,14 @@ def test_quality_follows_the_pace_of_viewers(call: Call, movie: Path, raw: Raw) 
 	link.link.close()
 
 
-def test_tickets_die_with_the_member(call: Call, raw: Raw) -> None:
+@shared
+def test_tickets_die_with_the_member(lasting: Call, raw: Raw) -> None:
 	link = raw.screen("presenter", raw.ticket("presenter"))
 	assert link.answer() == {"status": "ok"}
-	call.host.wait("screen_start", name="Raw")
+	lasting.host.wait("screen_start", name=raw.name)
 	raw.control.shutdown(socket.SHUT_RDWR)
 	assert link.hear() == b""
-	call.host.wait("screen_stop", name="Raw")
+	lasting.host.wait("screen_stop", name=raw.name)
 	link.link.close()
 
 
