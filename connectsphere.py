@@ -981,7 +981,7 @@ class Person(Record):
 		return self.role != "member"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Line(Record):
 	"""A line of chat."""
 
@@ -4327,7 +4327,7 @@ class Member(Person):
 		return Tell((self.id,), {"type": type, **members})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RoomLine(Line):
 	"""A line of chat and, of a private one, who reads it."""
 
@@ -5434,7 +5434,7 @@ class Room:
 # Uses: BASICS, WIRE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChatLine(Line):
 	"""A chat line; `to` is the reader of a private one."""
 
@@ -23830,11 +23830,9 @@ class ReportHandler(logging.Handler):
 		if error is None or not self._left:
 			return
 		self._left -= 1
-		try:
+		with suppress(OSError, ConnectSphereError):  # the disk may be full
 			path = self._write(self._text(record, error))
 			self._say(f"{APP_NAME} met an error of its own; a report that you can send is in {path}")
-		except (OSError, ConnectSphereError):  # the disk may be full
-			return
 
 	def _write(self, text: str) -> Path:
 		directory = self._directory()

@@ -164,6 +164,8 @@ def run(command: Sequence[str]) -> None:
 
 if __name__ == "__main__":
 	sys.path[0] = str(ROOT)
+	import numpy  # noqa: F401 - which the program loads when it runs
+
 	import connectsphere as cs
 
 	with closing(socket.socket(fileno=int(sys.argv[1]))) as listening:
