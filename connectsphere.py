@@ -17558,8 +17558,9 @@ OVERSAMPLE = 6
 
 def shaped(text: str) -> bool:
 	"""Whether `text` needs right-to-left order or joining that Tk does not do here: on X11 alone."""
-	joined = any(0x590 <= ord(char) <= 0x109F or 0xFB1D <= ord(char) <= 0xFEFC for char in text)
-	return joined and sys.platform not in ("win32", "darwin")
+	if text.isascii() or sys.platform in ("win32", "darwin"):
+		return False
+	return any(0x590 <= ord(char) <= 0x109F or 0xFB1D <= ord(char) <= 0xFEFC for char in text)
 
 
 def initials(name: str) -> str:
@@ -20522,6 +20523,9 @@ class ChatRow(Row):
 		step = max(look.font(13).metrics("linespace"), px(19))
 		head, box_wide = px(26) if self.first else 0, wide + px(26)
 		box_tall = (len(lines) + bool(action)) * step + px(18)
+		high = head + box_tall + px(6)
+		if y >= view.extent[1]:  # it is only measured
+			return high
 		left, top = width - box_wide - px(8) if line.own else px(46), y + head
 		if self.first:
 			self._head(view, y, width)
@@ -20538,7 +20542,7 @@ class ChatRow(Row):
 			view.text(left, top + step // 2, action, 13, bold=True, colour=colour)
 			box = left - px(6), top, wide + px(12), step
 			view.spot(f"fold{line.n}", box, partial(self.panel.fold, line.n))
-		return head + box_tall + px(6)
+		return high
 
 	def _box(
 		self, view: ListView, x: int, y: int, wide: int, tall: int, radius: int, fill: str, ring: str = ""

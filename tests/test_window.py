@@ -466,6 +466,17 @@ def test_the_rows_of_a_list_are_drawn_in_sight_alone(opened: Open, monkeypatch: 
 	assert all(drawn), "their heights come of that drawing"
 
 
+def test_a_message_out_of_sight_is_measured_not_drawn(opened: Open) -> None:
+	driver = opened()
+	driver.meet()
+	view = driver.view.chat.list
+	row = next(one for one in view.rows if isinstance(one, cs.ChatRow) and one.first)
+	drawn = len(view.canvas.find_all())
+	below, high = view.extent[1], row.draw(view, view.extent[1], view.width)
+	assert len(view.canvas.find_all()) == drawn
+	assert high == row.draw(view, below - 1, view.width) and len(view.canvas.find_all()) > drawn
+
+
 def test_what_is_drawn_for_a_size_that_was_is_given_back(opened: Open) -> None:
 	driver = opened()
 	look = driver.loop.look
