@@ -19281,9 +19281,11 @@ class TilePainter:
 			box.check()
 
 	def paste(self) -> None:
-		"""Show what was painted since the last call."""
+		"""Show the newest that was painted of each box since the last call; who is late catches up."""
+		newest: dict[PictureBox, Image.Image] = {}
 		while not self._done.empty():
-			box, image = self._done.get()
+			newest.update([self._done.get()])
+		for box, image in newest.items():
 			box.paste(image)
 
 	def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -105,6 +106,16 @@ def test_a_lesson_is_offered_once_whatever_the_look() -> None:
 	after = start(False)
 	after.resume(start(True))
 	assert after._offered
+
+
+def test_a_window_that_is_late_shows_the_newest_pictures_alone() -> None:
+	painter, shown = cs.TilePainter(), list[int]()
+	boxes = [Mock(paste=shown.append) for _ in range(2)]
+	for number, box in enumerate([*boxes, *boxes]):
+		painter._done.put((box, number))  # type: ignore[arg-type]
+	painter.close()
+	painter.paste()
+	assert shown == [2, 3]
 
 
 def test_the_top_bar_names_the_host_as_she_is_called_now() -> None:
