@@ -720,55 +720,61 @@ def test_removed_means_out(meeting: Callable[..., Headless]) -> None:
 
 
 @pytest.mark.parametrize("place", ["in", "at the door"])
-def test_end_of_input_and_leave(meeting: Callable[..., Headless], place: str) -> None:
-	ana, base = host(meeting)
+def test_end_of_input_and_leave(room: Class, meeting: Callable[..., Headless], place: str) -> None:
+	room.ana.forget()
 	come, gone = ("joined", "leave") if place == "in" else ("waiting", "knock_gone")
-	ana.send({"do": "door", "mode": "open" if place == "in" else "knock", "ref": 1})
-	ana.wait("door" if place != "in" else "ok", ref=1)
-	ben, cara, dan = (enter(meeting, base, name) for name in ("Ben", "Cara", "Dan"))
-	for one in (ben, cara, dan):
+	room.ana.send({"do": "door", "mode": "open" if place == "in" else "knock", "ref": place})
+	room.ana.wait("door" if place != "in" else "ok", ref=place)
+	fay, gil, hal = (enter(meeting, room.base, name) for name in ("Fay", "Gil", "Hal"))
+	for one in (fay, gil, hal):
 		one.wait(come, timeout=40)
-	ben.hang_up()
-	cara.process.send_signal(signal.SIGTERM)
-	dan.send({"do": "leave", "ref": "bye"})
-	for one in (ben, cara, dan):
+	fay.hang_up()
+	gil.process.send_signal(signal.SIGTERM)
+	hal.send({"do": "leave", "ref": "bye"})
+	for one in (fay, gil, hal):
 		assert one.wait("left")["reason"]
 		assert one.process.wait(5) == 0
 		assert one.events[-1]["event"] == "left"
-		ana.wait(gone)
-	assert dan.events[-1]["ref"] == "bye"
+		room.ana.wait(gone)
+	assert hal.events[-1]["ref"] == "bye"
+	if place != "in":
+		room.ana.send({"do": "door", "mode": "open", "ref": "opened"})
+		room.ana.wait("door", ref="opened")
 
 
 @pytest.mark.parametrize("how", ["end of input", "leave", "SIGTERM"])
-def test_what_was_asked_before_leaving_has_its_own_answer(meeting: Callable[..., Headless], how: str) -> None:
+def test_what_was_asked_before_leaving_has_its_own_answer(
+	room: Class, meeting: Callable[..., Headless], how: str
+) -> None:
 	"""The server has done it: `echo '{"do": "chat", …}' | connectsphere --join …` is no error."""
-	ana, base = host(meeting)
-	ben = enter(meeting, base, "Ben")
+	room.ana.forget()
+	gone = f"Gone by {how}"
+	ida = enter(meeting, room.base, f"Ida, {how}")
 	asked = {
 		"chat": {"text": "hi"},
-		"private": {"to": "Ana", "text": "psst"},
+		"private": {"to": "Ana", "text": "between us"},
 		"react": {"emoji": "🎉"},
 		"hand": {"up": True},
-		"rename": {"name": "Benny"},
+		"rename": {"name": gone},
 		"mute": {"who": "all"},
 	}
 	if how == "SIGTERM":
-		ben.wait("joined", timeout=40)
+		ida.wait("joined", timeout=40)
 	lines = [{"do": name, **members, "ref": name} for name, members in asked.items()]
 	lines += [{"do": "leave", "ref": "leave"}] * (how == "leave")
-	ben.send_raw(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+	ida.send_raw(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 	if how == "SIGTERM":
-		ana.wait("reaction")
-		ben.process.send_signal(signal.SIGTERM)
+		room.ana.wait("reaction")
+		ida.process.send_signal(signal.SIGTERM)
 	elif how == "end of input":
-		ben.hang_up()
-	assert ben.wait("left", timeout=40)
-	assert ben.process.wait(10) == 0
-	answers = {e["ref"]: e["code"] if e["event"] == "error" else e["event"] for e in ben.events if "ref" in e}
+		ida.hang_up()
+	assert ida.wait("left", timeout=40)
+	assert ida.process.wait(10) == 0
+	answers = {e["ref"]: e["code"] if e["event"] == "error" else e["event"] for e in ida.events if "ref" in e}
 	told = {"chat": "chat", "private": "private", "react": "reaction", "hand": "state", "rename": "state"}
 	assert answers == {**told, "mute": "not_allowed", **({"leave": "left"} if how == "leave" else {})}
-	assert ben.events[-1]["event"] == "left"
-	ana.wait("leave", name="Benny")
+	assert ida.events[-1]["event"] == "left"
+	room.ana.wait("leave", name=gone)
 
 
 @pytest.mark.parametrize("how", ["end of input", "SIGTERM", "end"])
@@ -895,35 +901,35 @@ def test_what_is_asked_while_the_link_is_lost_is_answered() -> None:
 
 
 def test_a_command_during_a_cut_has_its_answer(
-	passages: Callable[[int], Passage], meeting: Callable[..., Headless]
+	room: Class, passages: Callable[[int], Passage], meeting: Callable[..., Headless]
 ) -> None:
-	_, base = host(meeting)
-	way = passages(base)
-	ben = join(meeting, base, "Ben", at=way.at)
+	way = passages(room.base)
+	jim = join(meeting, room.base, "Jim", at=way.at)
 	way.cut()
-	ben.wait("reconnecting")
-	ben.send({"do": "upload", "path": __file__, "ref": "sent later"})
-	ben.send({"do": "private", "to": "Ana", "text": "kept", "ref": "kept"})
-	ben.send({"do": "hand", "up": True, "ref": "hand"})
+	jim.wait("reconnecting")
+	jim.send({"do": "upload", "path": __file__, "ref": "sent later"})
+	jim.send({"do": "private", "to": "Ana", "text": "kept", "ref": "kept"})
+	jim.send({"do": "hand", "up": True, "ref": "hand"})
 	way.mend()
 	for ref, event in (("kept", "private"), ("hand", "state"), ("sent later", "uploaded")):
-		ben.wait(event, ref=ref, timeout=15)
+		told = jim.wait(event, ref=ref, timeout=15)
+	jim.send({"do": "cancel", "file": told["file"], "ref": "taken back"})
+	jim.wait("file_failed", ref="taken back")
 
 
 def test_twice_cut_and_the_name_stays(
-	passages: Callable[[int], Passage], meeting: Callable[..., Headless]
+	room: Class, passages: Callable[[int], Passage], meeting: Callable[..., Headless]
 ) -> None:
-	ana, base = host(meeting)
-	way = passages(base)
-	ben = join(meeting, base, "Ben", at=way.at)
+	way = passages(room.base)
+	kim = join(meeting, room.base, "Kim", at=way.at)
 	for _ in range(2):
 		way.cut()
-		ben.wait("reconnecting")
+		kim.wait("reconnecting")
 		way.mend()
-		ben.wait("reconnected", timeout=15)
-		ana.wait("join", name="Ben")
-	ben.send({"do": "users", "ref": 1})
-	assert sorted(u["name"] for u in ben.wait("users", ref=1)["users"]) == ["Ana", "Ben"]
+		kim.wait("reconnected", timeout=15)
+		room.ana.wait("join", name="Kim")
+	kim.send({"do": "users", "ref": 1})
+	assert sorted(u["name"] for u in kim.wait("users", ref=1)["users"]) == ["Ana", "Ben", "Cara", "Kim"]
 
 
 def test_nobody_to_join(meeting: Callable[..., Headless]) -> None:
