@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import Meeting
 from false_hosts import Guesser, Impostor
 from headless import PROGRAM, Event, Headless, free_base
 from meetings import LOOPBACK, Passage, enter, host, join, serve, stats, switch
@@ -21,6 +22,15 @@ from member import HELLO, Member, tls
 import connectsphere as cs
 
 PIN = "482913"
+shared = pytest.mark.xdist_group("open meeting")
+Opened = tuple[Headless, int]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+	"""The host of a meeting without a PIN, and its base port; tests marked `shared` leave it as it was."""
+	with contextlib.closing(Meeting(tmp_path_factory.mktemp("open"))) as started:
+		yield host(started)
 
 
 @pytest.fixture
@@ -91,8 +101,9 @@ def test_a_false_host_tests_one_pin_for_each_try_of_the_user(
 		assert code == ("host_unproven" if guesses == 1 else code)
 
 
-def test_an_open_twin_is_refused(meeting: Callable[..., Headless]) -> None:
-	_, base = host(meeting)
+@shared
+def test_an_open_twin_is_refused(opened: Opened, meeting: Callable[..., Headless]) -> None:
+	_, base = opened
 	assert denied(enter(meeting, base, "Ben", "--pin", PIN)) == "host_unproven"
 
 
@@ -256,21 +267,23 @@ def test_a_known_title_under_another_certificate(meeting: Callable[..., Headless
 	again.send({"do": "end"})
 
 
+@shared
 def test_a_machine_in_the_middle_of_a_known_meeting(
-	meeting: Callable[..., Headless], impostor: Callable[[int], Impostor], tmp_path: Path
+	opened: Opened, meeting: Callable[..., Headless], impostor: Callable[[int], Impostor], tmp_path: Path
 ) -> None:
-	_, base = host(meeting)
+	_, base = opened
 	home = tmp_path / "ben"
 	join(meeting, base, "Ben", home=home).close()
 	between = impostor(base)
 	assert denied(enter(meeting, between.port, "Ben", home=home)) == "host_changed"
 
 
+@shared
 def test_a_machine_in_the_middle_of_a_first_meeting_without_a_pin_shows_in_the_pictures(
-	meeting: Callable[..., Headless], impostor: Callable[[int], Impostor], tmp_path: Path
+	opened: Opened, meeting: Callable[..., Headless], impostor: Callable[[int], Impostor], tmp_path: Path
 ) -> None:
 	"""What is not protected, as SECURITY.md says: it gets in between, and only comparing shows it."""
-	ana, base = host(meeting)
+	ana, base = opened
 	between = impostor(base)
 	with contextlib.closing(join(meeting, between.port, "Ben", home=tmp_path / "ben")) as ben:
 		assert b'"welcome"' in between.overheard
@@ -283,9 +296,10 @@ def test_a_machine_in_the_middle_of_a_first_meeting_without_a_pin_shows_in_the_p
 
 
 @pytest.mark.long
+@shared
 @pytest.mark.parametrize("plane", [1, 2], ids=["screen", "files"])
-def test_the_other_planes_close_without_a_ticket(meeting: Callable[..., Headless], plane: int) -> None:
-	ana, base = host(meeting)
+def test_the_other_planes_close_without_a_ticket(opened: Opened, plane: int) -> None:
+	ana, base = opened
 	first = b'{"role":"viewer","ticket":"' + b"0" * 32 + b'"}'
 
 	def sealed(said: bytes) -> None:
@@ -307,8 +321,8 @@ def test_the_other_planes_close_without_a_ticket(meeting: Callable[..., Headless
 	with ThreadPoolExecutor() as pool:  # silence is waited for at once
 		for done in [pool.submit(way, said) for way in (sealed, bare) for said in words]:
 			done.result()
-	ana.send({"do": "chat", "text": "undisturbed"})
-	ana.wait("chat", text="undisturbed")
+	ana.send({"do": "chat", "text": f"{plane} undisturbed"})
+	ana.wait("chat", text=f"{plane} undisturbed")
 
 
 def assert_end(raw: socket.socket) -> None:
