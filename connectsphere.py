@@ -472,7 +472,7 @@ def actor(cls: type[Same]) -> type[Same]:
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[Same]) -> type[Same]:
 	"""A dataclass that does not change."""
-	return dataclass(frozen=True, repr=False)(cls)
+	return dataclass(frozen=True)(cls)
 
 
 def busiest(places: Mapping[Same, str]) -> list[Same]:
