@@ -172,17 +172,22 @@ from typing import (
 	get_type_hints,
 )
 
+
+def _lacks(missing: ImportError) -> SystemExit:
+	return SystemExit(
+		f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
+		'"uv run connectsphere.py", or: python3 -m pip install numpy opencv-python mss Pillow cryptography '
+		"spake2==0.9 ifaddr, and for sound pyaudio."
+	)
+
+
 try:
 	import ifaddr
 	from cryptography.exceptions import InvalidSignature, InvalidTag
 	from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 	from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 except ImportError as missing:
-	raise SystemExit(
-		f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
-		'"uv run connectsphere.py", or: python3 -m pip install numpy opencv-python mss Pillow cryptography '
-		"spake2==0.9 ifaddr, and for sound pyaudio."
-	) from None
+	raise _lacks(missing) from None
 
 
 class Lazy:
@@ -192,9 +197,12 @@ class Lazy:
 		self._name = name
 
 	def __getattr__(self, part: str) -> Any:
+		fresh = self._name not in sys.modules
 		value = getattr(importlib.import_module(self._name), part)
 		if self._name == "numpy":  # used with each block of sound
 			setattr(self, part, value)
+			if fresh:
+				gc.freeze()  # see `run`
 		return value
 
 
@@ -464,8 +472,8 @@ Same = TypeVar("Same")  # a type that comes out as it went in
 
 
 @dataclass_transform(field_specifiers=(field,))
-def actor(cls: type[Same]) -> type[Same]:
-	"""A dataclass without written methods: each takes 0.1 ms."""
+def entity(cls: type[Same]) -> type[Same]:
+	"""A dataclass that is equal to itself alone; to write further methods takes 0.1 ms of a start each."""
 	return dataclass(eq=False, repr=False)(cls)
 
 
@@ -3981,7 +3989,7 @@ MAX_SPREAD = 0.060
 MAX_BACKLOG = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
 
 
-@actor
+@entity
 class _Frame:
 	lane: _Lane
 	view: memoryview  # what is still to leave
@@ -8109,7 +8117,7 @@ class Voice:
 		self._worker.close()
 
 
-@actor
+@entity
 class ChildKeeper:
 	"""Keeps a child in a hidden role running, and starts a new one when it dies.
 
@@ -11271,7 +11279,7 @@ SCREEN_SAYS: Mapping[str, tuple[type[ScreenMessage], ...]] = {
 }
 
 
-@actor
+@entity
 class ScreenPeer:
 	"""One connection of the screen plane; its `role` is a key of SCREEN_SAYS."""
 
@@ -11283,7 +11291,7 @@ class ScreenPeer:
 	sizes: TokenBucket = field(default_factory=lambda: TokenBucket(60, 30))  # a dragged edge: 20/s
 
 
-@actor
+@entity
 class ScreenShareManager:
 	"""The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
@@ -11454,7 +11462,7 @@ class StoredFile:
 		self.have += len(block)
 
 
-@actor
+@entity
 class FileConnection:
 	"""One connection of the files plane; who and what it is for is known once its ticket is redeemed."""
 
@@ -11467,7 +11475,7 @@ class FileConnection:
 	yields: bool = False
 
 
-@actor
+@entity
 class FileStore:
 	"""The files on offer, in a private folder that is gone after the meeting.
 
@@ -11689,7 +11697,7 @@ STAGES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-@actor
+@entity
 class ControlSession:
 	"""One control connection, at a stage of STAGES; `why` it waits, "pin" or "removed", the host is told."""
 
@@ -11792,7 +11800,7 @@ LOOK_EVERY = 2.0  # for another server of the same meeting
 RENEW_SECONDS = 3_600  # after so many the record is signed again
 
 
-@actor
+@entity
 class Volunteer:
 	"""A member whose program serves if this server fails, once that was reached."""
 
@@ -12374,7 +12382,7 @@ class ServerMedia:
 				self._to_relay(lambda relay: relay.limit(effect))
 
 
-@actor
+@entity
 class Keeper:
 	"""Brings a room over the death of its server, by a journal on a thread of its own.
 
@@ -13504,7 +13512,7 @@ class MicrophoneSender(DeviceThread):
 			self._send(self._seq, b"")
 
 
-@actor
+@entity
 class MediaManager:
 	"""A participant's media: both UDP planes, the devices, decoding and playing."""
 
@@ -13735,7 +13743,7 @@ SCREEN_RETRY = 0.3
 Request = Callable[[Json, Say], None]
 
 
-@actor
+@entity
 class ScreenLink:
 	"""A connection of the screen plane, from asking for its ticket on. The loop's thread only.
 
@@ -14084,7 +14092,7 @@ class ScreenPresenter:
 			self._ready.set()
 
 
-@actor
+@entity
 class ScreenPlane:
 	"""A participant's part in the screen plane: looks on or shares.
 
@@ -14341,7 +14349,7 @@ UNSAVED = "disk", UNWRITABLE
 UNANSWERED: Json = {"type": "error", "code": "unreachable"}
 
 
-@actor
+@entity
 class Transfer:
 	"""A file on its way; its own thread moves it, any thread may `stop` it."""
 
@@ -14412,7 +14420,7 @@ class Transfer:
 		return max(0.0, (self.done - before) / (now - then)) if now > then else 0.0
 
 
-@actor
+@entity
 class FileTransfers:
 	"""The files plane of a participant: four files move at a time, each in its own thread.
 
@@ -14753,7 +14761,7 @@ WAITING_SECONDS = 600.0  # for the host to let one in
 CONNECT_SECONDS = 1.5  # for TCP alone, at coming back: the way may have changed
 
 
-@actor
+@entity
 class CommandConnection:
 	"""One attempt at, and the life of, a control connection; OSError at once where none can begin.
 
@@ -24239,7 +24247,10 @@ def run(arguments: Sequence[str]) -> int:
 	sys.setswitchinterval(0.0005)
 	os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for children, too
 	if not options.serve_child:  # it needs it for pictures
-		importlib.import_module("numpy")
+		try:
+			importlib.import_module("numpy")
+		except ImportError as missing:
+			raise _lacks(missing) from None
 	gc.freeze()  # to look through what stands now stops every thread for 20 ms
 	asked = (role for name, role in ROLES.items() if getattr(options, name) not in (None, False))
 	role = next(asked, role_find)

@@ -36,7 +36,7 @@ def test_without_a_needed_package(package: str, without: Path, tmp_path: Path) -
 	assert done.returncode == 1
 	assert "Traceback" not in done.stderr
 	assert f"No module named '{package}'" in done.stderr
-	assert re.search(f"pip install numpy .*{package}", done.stderr) or package == "numpy"
+	assert re.search(f"pip install .*{package}", done.stderr)
 
 
 def test_without_pyaudio_the_meeting_runs(without: Path, tmp_path: Path) -> None:
