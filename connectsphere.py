@@ -20799,6 +20799,7 @@ class Composer:
 
 	def type(self, char: str) -> None:
 		"""Take a letter that was typed elsewhere, and the keyboard."""
+		self.entry.update_idletasks()  # what is not laid out yet gets it later, without spaces until then
 		self.entry.focus_set()
 		self.entry.tk.call("tk::TextInsert", self.entry, char)
 

@@ -78,6 +78,20 @@ def test_letters_are_text_in_the_composer(opened: Open) -> None:
 	assert last(call, "mic") == {"do": "mic", "on": True}
 
 
+def test_the_first_letter_takes_the_keyboard_before_the_composer_is_laid_out(opened: Open) -> None:
+	"""Else the spaces of who types at once are no text, and Return sends nothing."""
+	driver = opened()
+	driver.meet()
+	entry = driver.view.chat.composer.entry
+	driver.view.stage.focus_set()
+	packed: Any = entry.pack_info()
+	entry.pack_forget()
+	entry.pack(**packed)
+	assert not entry.winfo_ismapped()
+	driver.view.chat.composer.type("h")
+	assert driver.root.focus_get() is entry
+
+
 def test_letters_are_no_text_in_a_hidden_composer(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet()
