@@ -13151,11 +13151,7 @@ class AudioPlane(MediaPlane):
 			path.port.send(audio_datagram(path.id, seq, sealed))
 
 	def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
-		for at in range(0, len(buffer), segment):
-			try:
-				self._on_datagram(bytes(buffer[at : at + segment]), now)
-			except PeerFault as fault:
-				self._counters.add(fault.kind)
+		self._on_datagram(bytes(buffer), now)  # of sound each comes by itself
 
 	def _on_datagram(self, data: bytes, now: float) -> None:
 		if len(data) not in AUDIO_SIZES and len(data) != AUDIO_PAIR:
