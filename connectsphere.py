@@ -1667,6 +1667,7 @@ class Sealer:
 		self._encrypt = AESGCM(key).encrypt
 		self._shift = LAYER_SHIFT if layered else 32
 		self._last: dict[tuple[int, int, int], int] = {}
+		self._small = 0  # the last number of a small message
 
 	def seal(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
 		"""`payload` sealed; SealError unless `number` is higher than any before in its lane."""
@@ -1681,6 +1682,12 @@ class Sealer:
 		return self._encrypt(
 			_NONCE.pack(kind, ident, number), payload, _ADDITIONAL.pack(ident, number, total)
 		)
+
+	def small(self, kind: Kind, ident: int, payload: bytes) -> bytes:
+		"""A bind, challenge, answer or nack as a datagram, with the next number."""
+		self._small += 1
+		sealed = self.seal(kind, ident, self._small, payload)
+		return VIDEO_HEADER.pack(ident, self._small, 0, kind) + sealed
 
 
 class ReplayWindow:
@@ -1730,11 +1737,6 @@ class Opener:
 def parts_of(size: int) -> int:
 	"""How many datagrams a sealed frame of `size` bytes takes."""
 	return -(-size // CHUNK)
-
-
-def small_message(kind: Kind, ident: int, number: int, sealed: bytes) -> bytes:
-	"""A bind, challenge, answer or nack as a datagram."""
-	return VIDEO_HEADER.pack(ident, number, 0, kind) + sealed
 
 
 def runs_of(buffer: memoryview, segment: int) -> list[memoryview]:
@@ -1805,14 +1807,7 @@ class PathValidation:
 		self.sealer = Sealer(down)
 		self.address: Address | None = None
 		self._number = -1
-		self._down_number = 0
 		self._pending: dict[Address, tuple[bytes, int]] = {}
-
-	def small(self, kind: Kind, payload: bytes) -> bytes:
-		"""A small message to this client."""
-		self._down_number += 1
-		sealed = self.sealer.seal(kind, self.id, self._down_number, payload)
-		return small_message(kind, self.id, self._down_number, sealed)
 
 	def on_bind(self, number: int, sealed: bytes, source: Address, token: bytes) -> bytes:
 		"""The challenge for `source`; PeerFault when forged or old."""
@@ -1822,7 +1817,7 @@ class PathValidation:
 		if len(self._pending) >= self.MOST_PENDING:
 			self._pending.pop(next(iter(self._pending)))
 		self._pending[source] = (token, number)
-		return self.small(Kind.CHALLENGE, token)
+		return self.sealer.small(Kind.CHALLENGE, self.id, token)
 
 	def on_answer(self, number: int, sealed: bytes, source: Address) -> None:
 		"""Bind `source` if this is its challenge come back; else PeerFault."""
@@ -11028,7 +11023,7 @@ class VideoRelay:
 		address = peer.binding.address
 		if address is not None:
 			for nack in peer.incoming.nacks(now):
-				self._port.send(peer.binding.small(Kind.NACK, encode_nack(nack)), address)
+				self._port.send(peer.binding.sealer.small(Kind.NACK, ident, encode_nack(nack)), address)
 		if (due := peer.incoming.next_due(now)) is None:
 			self._mending.discard(ident)
 		return due
@@ -12869,7 +12864,6 @@ class MediaPath:
 		self.answered = -math.inf  # when a challenge last came
 		self.rtt = 0.0  # seconds from the bind to it
 		self._layered = layered
-		self._number = 0
 		self.rekey(ident, up, down)
 
 	def rekey(self, ident: int, up: str, down: str) -> None:
@@ -12894,10 +12888,8 @@ class MediaPath:
 
 	def send_small(self, kind: Kind, payload: bytes) -> None:
 		"""Send a small message, sealed."""
-		self._number += 1
 		with self.lock:
-			sealed = self.sealer.seal(kind, self.id, self._number, payload)
-			self.port.send(small_message(kind, self.id, self._number, sealed))
+			self.port.send(self.sealer.small(kind, self.id, payload))
 
 	def on_small(self, data: bytes, now: float) -> tuple[Kind, bytes]:
 		"""Open a small message; a challenge is answered here. PeerFault when forged."""

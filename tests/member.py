@@ -54,7 +54,6 @@ class Member:
 	udp: dict[str, socket.socket] = field(default_factory=dict)
 	sealers: dict[str, cs.Sealer] = field(default_factory=dict)
 	number: int = 1_000
-	smalls: int = 0
 
 	def say(self, message: Any) -> None:
 		self.link.sendall(message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n")
@@ -154,10 +153,7 @@ class Member:
 		return answered
 
 	def _small(self, plane: str, kind: cs.Kind, payload: bytes) -> None:
-		self.smalls += 1
-		ident = self.welcome["id"]
-		sealed = self.sealers[plane].seal(kind, ident, self.smalls, payload)
-		self.udp[plane].send(cs.small_message(kind, ident, self.smalls, sealed))
+		self.udp[plane].send(self.sealers[plane].small(kind, self.welcome["id"], payload))
 
 	def frame(self, data: bytes, layer: int = 0) -> bytes:
 		"""A whole frame, sealed and cut, with the next number."""

@@ -153,16 +153,15 @@ def test_both_ends_learn_the_round_trip_time_by_validating_the_path() -> None:
 	port = cs.UdpPort(None, cs.Counters(), connect=here)
 	with contextlib.closing(relay.loop), contextlib.closing(port):
 		relay.add(5, bytes(16), bytes(16))
-		challenge = relay._peers[5].binding.small(cs.Kind.CHALLENGE, b"token")
+		challenge = relay._peers[5].binding.sealer.small(cs.Kind.CHALLENGE, 5, b"token")
 		path = cs.MediaPath(port, 5, "00" * 16, "00" * 16, layered=True)
 		path.bind_due(began := cs.monotonic())
 		path.on_small(challenge, began + 0.04)
 		assert path.rtt == pytest.approx(0.04)
 		sealer = cs.Sealer(bytes(16), layered=True)
 		with mock.patch.object(secrets, "token_bytes", return_value=b"token"):
-			for number, kind, at in ((1, cs.Kind.BIND, 1.0), (2, cs.Kind.ANSWER, 1.03)):
-				sealed = sealer.seal(kind, 5, number, b"token" if kind == cs.Kind.ANSWER else b"")
-				datagram = cs.small_message(kind, 5, number, sealed)
+			for kind, at in ((cs.Kind.BIND, 1.0), (cs.Kind.ANSWER, 1.03)):
+				datagram = sealer.small(kind, 5, b"token" if kind == cs.Kind.ANSWER else b"")
 				relay._on_datagrams(memoryview(datagram), len(datagram), here, at)
 		assert relay._peers[5].incoming.rtt == pytest.approx(0.03)
 

@@ -85,7 +85,6 @@ from connectsphere import (
 	parse_screen,
 	parts_of,
 	runs_of,
-	small_message,
 	webp_size,
 )
 
@@ -160,9 +159,11 @@ class TestGoldenBytes:
 		assert layout == bytes.fromhex(first) + bytes(CHUNK) + bytes.fromhex(second) + b"end"
 
 	def test_small_message(self) -> None:
-		assert small_message(Kind.NACK, 7, 9, b"xy").hex() == "00000007 00000009 0000 0004 7879".replace(
-			" ", ""
-		)
+		sealer = Sealer(KEY)
+		datagrams = [sealer.small(kind, 7, b"xy") for kind in (Kind.BIND, Kind.NACK)]
+		heads = "00000007 00000001 0000 0001", "00000007 00000002 0000 0004"
+		assert [datagram[:12] for datagram in datagrams] == [*map(bytes.fromhex, heads)]
+		assert Opener(KEY).open(Kind.NACK, 7, 2, datagrams[1][12:]) == b"xy"
 
 	def test_audio_datagram(self) -> None:
 		assert audio_datagram(7, 9, b"xy").hex() == "00000007000000097879"
@@ -1019,7 +1020,7 @@ class TestRunsOf:
 	"""What GRO has merged is taken apart only where small messages are in it."""
 
 	part = VIDEO_HEADER.pack(1, 2, 3, 0) + bytes(1_100)
-	small = small_message(Kind.NACK, 1, 5, bytes(56))
+	small = Sealer(KEY).small(Kind.NACK, 1, bytes(40))
 
 	def apart(self, data: bytes, segment: int) -> list[int]:
 		return [len(run) for run in runs_of(memoryview(data), segment)]

@@ -246,7 +246,7 @@ def _datagram(dice: Any) -> bytes:
 	total, index = dice.ConsumeIntInRange(0, 3), dice.ConsumeIntInRange(0, 4)
 	size = dice.PickValueInList([1_100, 0, 1, 40, 1_099])
 	if not total:
-		return cs.small_message(cs.Kind.NACK, ident, number, bytes(size))
+		return cs.VIDEO_HEADER.pack(ident, number, 0, cs.Kind.NACK) + bytes(size)
 	if dice.ConsumeBool():
 		return cs.audio_datagram(ident, number, bytes(size))
 	return struct.pack(">IIHH", ident, number, total, index) + bytes(size)
