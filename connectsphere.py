@@ -985,7 +985,6 @@ class Person(Record):
 
 	@property
 	def leads(self) -> bool:
-		"""Whether this is a host or co-host."""
 		return self.role != "member"
 
 
@@ -4561,6 +4560,11 @@ class FileShelf:
 		if not leads and (sum(whole) + size > self.limits.largest_meeting or len(whole) >= MOST_FILES):
 			raise Refused("too_large")
 
+	def due(self, person: int) -> list[Offer]:
+		"""What was handed out, or in, and the program of `person` has yet to take, as it does by itself."""
+		whole = [one for one in self.offers.values() if one.whole and one.kind and one.concerns(person)]
+		return [one for one in whole if person not in (one.person, *one.saved)]
+
 	def tick(self, now: float) -> Effects:
 		"""Once in a while: what was not sent to its end by people who cannot come back to it goes."""
 		unfinished = [offer for offer in self.offers.values() if not offer.whole]
@@ -4696,8 +4700,10 @@ class Classroom:
 		"""What a newcomer is told beside the welcome."""
 		left = self.set.ends - clock
 		asked = [one.message for one in self._tell_question([member])] if self.set.question["answers"] else []
-		rooms = [{"type": "rooms", "groups": groups}] if (groups := self.grouped["groups"]) else []
-		return [self.rules(), *asked, *rooms, *([{"type": "timer", "left": left}] if left > 0 else [])]
+		more = [{"type": "rooms", "groups": groups}] if (groups := self.grouped["groups"]) else []
+		more += [{"type": "timer", "left": left}] if left > 0 else []
+		due = [{"type": "file_offer", **one.message()} for one in self.room.shelf.due(member.person)]
+		return [self.rules(), *asked, *more, *due]
 
 	def exempt(self, member: Member, what: str, on: bool) -> Effects:
 		"""Let this one do it or not, whatever is set for all."""
@@ -5048,7 +5054,6 @@ class Streams:
 		return [*stopped, one.told("muted", by=by.name, what="camera")] if stopped else []
 
 	def mute(self, one: Member, by: Member) -> Effects:
-		"""Turn somebody's microphone off."""
 		return [*self._set_mic(one, False), one.told("muted", by=by.name)]
 
 
@@ -5283,13 +5288,14 @@ class Room:
 	def welcome(self, member: Member) -> Json:
 		"""What a newcomer is told of the meeting; keys and tokens are added by the server."""
 		mine = [line for line in self.chat.lines.values() if line.concerns(member.person)]
-		files = [one for one in self.shelf.offers.values() if one.whole and one.concerns(member.person)]
+		whole = [one for one in self.shelf.offers.values() if one.whole and one.concerns(member.person)]
+		files, due = whole[-MOST_FILES:], self.shelf.due(member.person)  # which follow
 		return {
 			"type": "welcome", "id": member.id, "name": member.name, "role": member.role,
 			**{key: getattr(self, key) for key in WELCOMING}, "users": self.roster(),
 			"chat": [line.told(member.person) for line in mine if not line.between],
 			"private": [line.told(member.person) for line in mine if line.between],
-			"files": [one.message() for one in files[-MOST_FILES:]], "presenter": self.planes.presenter,
+			"files": [one.message() for one in files if one not in due], "presenter": self.planes.presenter,
 			"largest_file": self.shelf.limits.largest_file,
 		}  # fmt: skip
 
@@ -5297,19 +5303,15 @@ class Room:
 		return [member.message() for member in self.members.values()]
 
 	def tell_all(self, type: str, **members: Any) -> Tell:
-		"""To everyone who is in: a message of that type."""
 		return Tell(tuple(self.members), {"type": type, **members})
 
 	def named(self, name: str) -> Member | None:
-		"""Who is here by that name."""
 		return next((one for one in self.members.values() if one.name == name), None)
 
 	def present(self, person: int) -> Member | None:
-		"""The member that this person is now."""
 		return next((one for one in self.members.values() if one.person == person), None)
 
 	def tell_hosts(self, type: str, **members: Any) -> Tell:
-		"""To hosts and co-hosts: a message of that type."""
 		return Tell(tuple(one.id for one in self.members.values() if one.leads), {"type": type, **members})
 
 	def handle(self, ident: int, message: Json, now: float, clock: float) -> Effects:
@@ -5523,7 +5525,6 @@ class Snapshot:
 
 	@property
 	def leads(self) -> bool:
-		"""Whether this is a host or co-host."""
 		return self.role != "member"
 
 	@property
@@ -5534,7 +5535,6 @@ class Snapshot:
 
 	@property
 	def teacher(self) -> str:
-		"""What the host is called now."""
 		return next((one.name for one in self.people if one.role == "host"), self.host)
 
 	def may(self, what: str) -> bool:
@@ -8528,7 +8528,6 @@ class DiscoveryResponder(DiscoveryLoop):
 		self._beacon_at = -math.inf
 
 	def start(self) -> Loop:
-		"""Listen and start."""
 		self._listen()
 		return super().start()
 
@@ -9327,7 +9326,7 @@ class _SoundCards:
 		self._users = 0
 		self._audio: Any = None
 		self.devices = 0  # when it started
-		self._labels: dict[tuple[str, str], Any] = {}  # by number: they change
+		self._specs: dict[tuple[str, int], str] = {}  # by number at first: they change
 		self.stale = False
 
 	@contextmanager
@@ -9354,13 +9353,12 @@ class _SoundCards:
 				for info, channels in [(i, n) for i in candidates for n in self._channels(audio, i, kind)]:
 					with suppress(OSError, ValueError):
 						opened = self._start(audio, info, kind, channels)
-						self._labels.setdefault((spec, kind), (info["name"], info["hostApi"]))
 						self._users += 1
 						return opened
 				again = self._users > 1 and self._lock.wait(until - monotonic())  # for who closes another
 		if candidates:
 			raise DeviceError(UNOPENED, what=what, label=candidates[0]["name"])
-		none = "This computer has no {what}." if spec == "default" else "There is no {what} number {number}."
+		none = "There is no {what} number {number}." if spec.isdecimal() else "This computer has no {what}."
 		raise DeviceError(none, what=what, number=spec)
 
 	def close(self, opened: _SoundStream) -> None:
@@ -9372,11 +9370,11 @@ class _SoundCards:
 
 	def names(self, kind: str) -> list[tuple[str, str]]:
 		with self.using() as audio:
-			self._labels.clear()
 			if not (default := self._find(audio, "default", kind)):
 				return []
-			own = [info for info in self._infos(audio, kind) if info["hostApi"] == default[0]["hostApi"]]
-		named = [(str(info["index"]), str(info["name"])) for info in own]
+			infos = self._infos(audio, kind)
+		own = [info for info in infos if info["hostApi"] == default[0]["hostApi"]]
+		named = [(self._spec(info, infos), info["name"]) for info in own]
 		return [("default", Words("Default ({name})", name=default[0]["name"])), *named]
 
 	def _infos(self, audio: Any, kind: str) -> list[dict[str, Any]]:
@@ -9384,18 +9382,25 @@ class _SoundCards:
 		channels = f"max{kind.title()}Channels"
 		return [info | {"name": _utf8(info["name"])} for info in infos if info[channels] > 0]
 
+	def _spec(self, info: dict[str, Any], infos: list[dict[str, Any]]) -> str:
+		"""Its name, as the numbers move with each device that comes or goes, and which of that name it is."""
+		alike = [i["index"] for i in infos if (i["name"], i["hostApi"]) == (info["name"], info["hostApi"])]
+		return f"{alike.index(info['index'])}:{info['name']}"
+
 	def _find(self, audio: Any, spec: str, kind: str) -> list[dict[str, Any]]:
 		infos = self._infos(audio, kind)
-		if spec != "default":
-			label = self._labels.get((spec, kind))
-			same = [i for i in infos if (i["name"], i["hostApi"]) == label]
-			if same or not label:
-				return same or [i for i in infos if i["index"] == int(spec)]
+		if spec.isdecimal():
+			self._specs = {(kind, one["index"]): self._spec(one, infos) for one in infos} | self._specs
+			if not (spec := self._specs.get((kind, int(spec)), "")):
+				return []
 		apis = [audio.get_host_api_info_by_index(index) for index in range(audio.get_host_api_count())]
 		# on Windows the default interface, MME, cuts names and is 100 ms late: WASAPI first
-		apis.sort(key=lambda api: "WASAPI" not in api["name"])
+		infos.sort(key=lambda i: "WASAPI" not in apis[i["hostApi"]]["name"])
+		number, _, name = spec.partition(":")
+		same = [i for i in infos if i["name"] == name != ""]
 		defaults = [api[f"default{kind.title()}Device"] for api in apis]
-		return sorted((i for i in infos if i["index"] in defaults), key=lambda i: defaults.index(i["index"]))
+		at = int(number) if same else 0
+		return same[at:] + same[:at] or [i for i in infos if i["index"] in defaults]
 
 	def _channels(self, audio: Any, info: dict[str, Any], kind: str) -> list[int]:
 		own = int(info[f"max{kind.title()}Channels"])
@@ -10312,7 +10317,15 @@ class TestCard:
 		)
 
 
-class _Frames(Camera, ScreenSource):
+class _StandIn:
+	_closed = False
+
+	def _check(self) -> None:
+		if self._closed:
+			raise DeviceError("The device was closed.")
+
+
+class _Frames(_StandIn, Camera, ScreenSource):
 	"""What stands in for a camera or a screen: `picture(n)` draws or decodes frame n when it is due.
 
 	That is n / `fps` seconds after the first question.
@@ -10322,7 +10335,6 @@ class _Frames(Camera, ScreenSource):
 		self._fps, self._picture, self._close = fps, picture, close
 		self._start: float | None = None
 		self._next = 0
-		self._closed = False
 		self._lock = threading.Lock()
 
 	def read(self, timeout: float) -> Picture:
@@ -10333,8 +10345,7 @@ class _Frames(Camera, ScreenSource):
 		_sleep_until(due)
 		number = max(self._next, self._newest())
 		with self._lock:
-			if self._closed:
-				raise DeviceError("The device was closed.")
+			self._check()
 			self._next = number + 1
 			return self._picture(number)
 
@@ -10481,7 +10492,7 @@ class Acoustics:
 _acoustics = Acoustics()  # the one room of this process
 
 
-class _PacedMicrophone(Microphone):
+class _PacedMicrophone(_StandIn, Microphone):
 	"""What stands in for a microphone; block k comes 16 ms * (k + 1) after the first read."""
 
 	_SLEPT = 1.0  # seconds behind: the machine slept, so do not catch up
@@ -10491,7 +10502,6 @@ class _PacedMicrophone(Microphone):
 		self._pace = BLOCK_SECONDS * (1 - 100e-6 if room else 1)  # two sound cards never agree
 		self._start: float | None = None
 		self._count = 0
-		self._closed = False
 
 	def read(self) -> Samples:
 		if self._start is None:
@@ -10502,8 +10512,7 @@ class _PacedMicrophone(Microphone):
 		late = _sleep_until(until)
 		if late > self._SLEPT:
 			self._start += late
-		if self._closed:
-			raise DeviceError("The device was closed.")
+		self._check()
 		return self._room.hear(block, until - self._pace) if self._room else block
 
 	def close(self) -> None:
@@ -10571,7 +10580,7 @@ class _WavRecorder:
 			log.warning("the recording is incomplete: %s", fault)
 
 
-class _PacedSpeaker(Speaker):
+class _PacedSpeaker(_StandIn, Speaker):
 	"""Sample k is heard at start + k / 16000, by `recorder` or nobody."""
 
 	_BUFFER = 0.1  # seconds that a writer may be late, as with a real device
@@ -10579,7 +10588,6 @@ class _PacedSpeaker(Speaker):
 	def __init__(self, start: float, recorder: _WavRecorder | None):
 		self._start, self._recorder = start, recorder
 		self._at = 0
-		self._closed = False
 		self._lock = threading.Lock()
 
 	def write(self, block: Samples) -> None:
@@ -10587,8 +10595,7 @@ class _PacedSpeaker(Speaker):
 		if late > self._BUFFER:
 			self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
 		with self._lock:
-			if self._closed:
-				raise DeviceError("The device was closed.")
+			self._check()
 			if self._recorder is not None:
 				self._recorder.write(self._at, block)
 		_acoustics.play(self._start + self._at / AUDIO_RATE, block)
@@ -10645,11 +10652,11 @@ def _voice(number: int) -> Samples:
 
 def is_sound_card(spec: str) -> bool:
 	"""Whether a microphone or speaker is a real one, which can be pulled out and put back."""
-	return spec == "default" or spec.isdecimal()
+	return spec == "default" or spec.partition(":")[0].isdecimal()
 
 
 def open_microphone(spec: str) -> Microphone:
-	"""The microphone `spec`: default, an index, tone, tone:HZ, voice:N, FILE.wav or room:FILE.wav.
+	"""The microphone `spec`: default, an index, N:NAME, tone, tone:HZ, voice:N, FILE.wav or room:FILE.wav.
 
 	`room:` adds what stand-in speakers of this process play.
 	"""
@@ -12633,7 +12640,6 @@ class ConferenceServer:
 			self.lobby.deny(session, **refused.told)
 
 	def tell_hosts(self, type: str, **members: Any) -> None:
-		"""Send hosts and co-hosts a message of that type."""
 		self.apply([self.room.tell_hosts(type, **members)])
 
 	def admit(self, session: ControlSession) -> None:
@@ -14119,7 +14125,6 @@ class ScreenPlane:
 		return presenter.preview[1] if presenter else self._viewer.newest()
 
 	def stats(self) -> Json:
-		"""The entry `screen` of `stats`."""
 		return (self._presenter or self._viewer).stats()
 
 	def close(self) -> None:
@@ -15036,7 +15041,6 @@ class Part:
 
 	@property
 	def shot(self) -> Snapshot:
-		"""The meeting as it is known now."""
 		return self.state.current
 
 
@@ -15371,7 +15375,6 @@ class Successors(Part):
 			self.me.emit("reconnecting", **refused.event)
 
 	def lost(self) -> None:
-		"""The link is lost."""
 		self._tell_child("linked", on=False, epoch=self.shot.epoch)
 
 	def arrived(self, message: Json, fingerprint: str) -> bool:
@@ -15715,7 +15718,6 @@ class Commands(Part):
 		self._tell_server(command)
 
 	def share_failed(self, refused: Refused) -> None:
-		"""The own share did not come about."""
 		self.answer_later("error", "screen_start", **refused.event)
 
 	def answer_later(self, event: str, waiting: str = "", **fields: Any) -> None:
@@ -16892,7 +16894,6 @@ class Program:
 		return downloads_folder(self._options.downloads).absolute()
 
 	def test_speaker(self) -> None:
-		"""Play a short sound on the chosen speaker. Does not wait."""
 		Worker("speaker-test", partial(_play_test, self.setting("speaker"))).start()
 
 	def end_hosted(self) -> None:
@@ -18379,11 +18380,9 @@ class Painted:
 		return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags(name))
 
 	def box(self, x: int, y: int, *shape: Any, anchor: Anchor = "nw", name: str = "") -> None:
-		"""Show a box, as `Look.box` draws it."""
 		self.image(x, y, self.look.box(*shape), anchor, name)
 
 	def icon(self, x: int, y: int, *icon: Any, anchor: Anchor = "center", name: str = "") -> None:
-		"""Show an icon, as `Look.icon` draws it."""
 		self.image(x, y, self.look.icon(*icon), anchor, name)
 
 	def text(
@@ -19512,7 +19511,6 @@ class Plan:
 		self._spoke: dict[int, float] = {}  # when each was last heard
 
 	def spoke(self, now: float, seconds: float = SPOKE_SECONDS) -> list[int]:
-		"""Who has spoken of late."""
 		return [one for one, at in self._spoke.items() if now - at < seconds]
 
 	def hear(self, speaking: int, now: float) -> bool:
@@ -21481,7 +21479,6 @@ class Form(Dialog):
 		self.enter = self.buttons([("Cancel", "plain"), (ok, "primary", go)]).press
 
 	def caption(self, words: str) -> None:
-		"""Name the next field."""
 		self.words(tr(words), above=14 * bool(self.fields), below=6, bold=True)
 
 	def blame(self, trouble: str) -> None:
@@ -23260,7 +23257,6 @@ class MainAppView:
 			dialog._later(20_000, partial(answer, False))
 
 	def settings(self, page: str = "audio") -> None:
-		"""Open the settings."""
 		self.ask(SettingsDialog(self, page))
 
 	def close(self) -> None:

@@ -295,16 +295,16 @@ def test_work_bears_the_name_that_its_owner_has_now(lesson: Lesson) -> None:
 	room, state = lesson.world.room, cs.StateManager()
 	file = next(iter(room.shelf.offers))
 	lesson.world.note(room.shelf.file_whole(file))
-	state.apply(room.welcome(lesson.member("Ms Lee")))
-	state.apply(room.classroom.rules())
+	for message in (room.welcome(lesson.host), *room.classroom.greeting(lesson.host, 0.0)):
+		state.apply(message)
 	state.change_file(file, has=frozenset({"Ana", "Cleo"}))
 	lesson.say("Ana", "rename", name="Zoe")
 	for message in lesson.world.told[lesson.host.id][-2:]:
 		state.apply(message)
 	assert state.current.handed_in == {"Zoe"} and state.file(file).has == {"Zoe", "Cleo"}
 	late = cs.StateManager()
-	late.apply(room.welcome(lesson.member("Ms Lee")))
-	late.apply(room.classroom.rules())
+	for message in (room.welcome(lesson.host), *room.classroom.greeting(lesson.host, 0.0)):
+		late.apply(message)
 	assert late.current.handed_in == {"Zoe"}
 	assert any(entry["from"] == "Zoe" for entry in lesson.world.kept["files"].values())
 
@@ -556,6 +556,35 @@ def test_a_host_is_told_how_far_the_worst_third_is(lesson: Lesson) -> None:
 	assert lesson.world.heard(lesson.member("Ms Lee"), "pong")[-1]["class_ms"] == 12.5
 
 
+def test_who_was_away_is_offered_anew_what_was_handed_out_or_in_meanwhile(lesson: Lesson) -> None:
+	"""Its program takes what is offered in the meeting by itself, and of a welcome nothing."""
+	room = lesson.world.room
+
+	def whole(name: str, kind: str, **fields: Any) -> str:
+		return lesson.world.offer(lesson.member(name), kind=kind, **fields)
+
+	def back(name: str) -> list[str]:
+		"""Breaks the link, has what was sent meanwhile come to its end, comes back: what is offered anew."""
+		before = lesson.member(name)
+		lesson.world.leave(before, "lost")
+		for file in files:
+			lesson.world.note(room.shelf.file_whole(file))
+		token, role = lesson.world.tokens[before.id], "host" * (name == "Ms Lee") or "member"
+		now = lesson.world.join(name, role, token=token)
+		offers = [one["file"] for one in room.classroom.greeting(now, 0.0) if one["type"] == "file_offer"]
+		assert not {*offers}.intersection(one["file"] for one in room.welcome(now)["files"]), "not twice"
+		return offers
+
+	lesson.say("Ms Lee", "collect", title="Sums")
+	sheet, work, other = whole("Ms Lee", "sheet"), whole("Ana", "work"), whole("Ana", "")
+	files = [sheet, work, other]
+	assert back("Cleo") == [sheet] and back("Ms Lee") == [work] and back("Ana") == [sheet]
+	for name, file in (("Cleo", sheet), ("Ms Lee", work)):
+		lesson.world.note(room.shelf.file_saved(file, lesson.member(name).id))
+		assert back(name) == [], "she has it"
+	assert {one["file"] for one in room.welcome(lesson.member("Ms Lee"))["files"]} == {*files}
+
+
 def test_a_sheet_goes_out_and_work_comes_in(meeting: Starts, tmp_path: Path) -> None:
 	sheet, work = tmp_path / "sheet.pdf", tmp_path / "work.pdf"
 	sheet.write_bytes(b"exercise 3")
@@ -572,6 +601,9 @@ def test_a_sheet_goes_out_and_work_comes_in(meeting: Starts, tmp_path: Path) -> 
 	assert (given["name"], given["has"], given["opened"]) == ("Ana", True, False)
 	ana.send({"do": "opened", "file": given["file"]})
 	host.wait("handed_out", name="Ana", opened=True)
+	ben = join(meeting, base, "Ben", "--downloads", str(tmp_path / "bens"))
+	assert Path(ben.wait("file_saved")["path"]).read_bytes() == b"exercise 3", "who comes late has it, too"
+	assert len(ben.seen("file_offer")) == 1
 	host.send({"do": "collect", "open": True, "title": "Fractions"})
 	assert ana.wait("collecting")["title"] == "Fractions"
 	host.send({"do": "rename", "name": "Lena"})

@@ -545,13 +545,13 @@ def test_speaker_says_what_is_written(sound_card: VirtualSound) -> None:
 	assert best_of(4, heard)
 
 
-def test_devices_are_listed_and_open_by_their_number(sound_card: VirtualSound) -> None:
+def test_devices_are_listed_and_open_by_what_is_listed(sound_card: VirtualSound) -> None:
 	devices = cs.list_devices()
 	for kind in ("mic", "speaker"):
 		assert devices[kind][0][0] == "default"
-		assert all(spec.isdecimal() and label for spec, label in devices[kind][1:])
-	number = next(spec for spec, label in devices["mic"] if label == "pulse")
-	assert len(take(cs.open_microphone(number), 3)) == 768
+		assert all(cs.is_sound_card(spec) and label for spec, label in devices[kind][1:])
+	listed = next(spec for spec, label in devices["mic"] if label == "pulse")
+	assert len(take(cs.open_microphone(listed), 3)) == 768
 
 
 PULLED_OUT = """

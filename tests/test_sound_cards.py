@@ -393,3 +393,43 @@ def test_what_was_chosen_by_number_stays_when_numbers_change_and_comes_back(
 	for _ in range(22):
 		one.media.follow_devices()
 	one.uses("Built-in")
+
+
+def test_what_was_chosen_from_the_list_is_that_device_whatever_else_is_plugged_in(
+	monkeypatch: pytest.MonkeyPatch,
+) -> None:
+	"""Another day, too: a projector with sound is enough to move every number."""
+	plugs, opened = Plugs(), list[int]()
+	plugs.there = ["Built-in", "Headset", "Headset"]
+	monkeypatch.setitem(sys.modules, "pyaudio", plugs.module)
+	monkeypatch.setattr(cs, "_sound_devices", plugs.count)
+
+	def start() -> cs._SoundCards:
+		"""Another start of the program; its PortAudio is that of whoever is the first to use it."""
+		cards = cs._SoundCards()
+		begin = cards._start
+		monkeypatch.setattr(cards, "_start", lambda *told: opened.append(told[1]["index"]) or begin(*told))
+		return cards
+
+	def use(cards: cs._SoundCards, spec: str) -> int:
+		cards.close(cards.open(spec, "input"))
+		return opened[-1]
+
+	cards = start()
+	(_, *listed) = [spec for spec, _ in cards.names("input")]
+	assert all(map(cs.is_sound_card, listed)) and len({*listed}) == 3, "two of one name are two"
+	assert [use(cards, spec) for spec in listed] == [0, 1, 2]
+	assert use(cards, "1") == 1, "by number, as on the command line"
+	plugs.plug("Projector", 0)
+	assert use(cards, "1") == 2
+	for later in (cards, start()):
+		assert [use(later, spec) for spec in listed] == [1, 2, 3]
+		assert later.names("input")[2:] == cards.names("input")[2:]
+	assert use(cards, "1") == 2, "the list was asked for meanwhile"
+	plugs.there.remove("Headset")
+	assert [use(cards, spec) for spec in listed[1:]] == [2, 2], "the one that is left"
+	plugs.there.remove("Headset")
+	plugs.default = "Built-in"
+	assert use(cards, listed[1]) == 1, "the default until it is back"
+	plugs.there.append("Headset")
+	assert use(cards, listed[1]) == 2
