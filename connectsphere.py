@@ -4666,7 +4666,6 @@ class Classroom:
 
 	@property
 	def set(self) -> Setting:
-		"""What is set now."""
 		return self.room.settings[1]
 
 	def may(self, member: Member, what: str) -> bool:
@@ -5740,15 +5739,20 @@ class StateManager:
 			if person.role == "member":
 				self.update(asks={}, banned=())
 		if before and before.name != person.name:
-			new = {before.name: person.name}.get
-			gains = {new(name, name): times for name, times in self.current.gains.items()}
-			files = (
-				replace(one, sender=new(one.sender, one.sender), has=frozenset(new(n, n) for n in one.has))
-				for one in self.current.files
-			)
-			self.update(files=tuple(files), gains=gains)
+			self._rename(before.name, person.name)
 		raised = bool(before and person.hand > before.hand)
 		self._say("state", **self._user(person), raised=raised)
+
+	def _rename(self, before: str, name: str) -> None:
+		def new(one: str) -> str:
+			return name if one == before else one
+
+		gains = {new(one): times for one, times in self.current.gains.items()}
+		files = [
+			replace(one, sender=new(one.sender), to=new(one.to), has=frozenset(map(new, one.has)))
+			for one in self.current.files
+		]
+		self.update(files=(*files,), gains=gains)
 
 	def _on_chat(self, line: Json, *, history: bool = False) -> None:
 		if line["n"] in self._seen:
@@ -8752,7 +8756,6 @@ class MeetingFinder(DiscoveryLoop):
 		self._scan: _PortScan | None = None
 
 	def start(self) -> Loop:
-		"""Ask now, and go on until closed."""
 		self._begin(monotonic())
 		self._hear_beacons()
 		return super().start()
@@ -8786,7 +8789,6 @@ class MeetingFinder(DiscoveryLoop):
 			return self._changed.wait_for(lambda: self._settled, timeout)
 
 	def close(self, deadline: float = 1.0) -> None:
-		"""End the thread; twice is harmless."""
 		super().close(deadline)
 		with self._changed:
 			self._changed.notify_all()
@@ -16857,7 +16859,8 @@ class Program:
 			found[what].append(("none", none))
 			chosen = self.setting(what)
 			if chosen not in dict(found[what]):
-				found[what].insert(-1, (chosen, "Test card" if chosen == "pattern" else chosen))
+				name = chosen.split(":", 1)[-1] if is_sound_card(chosen) else chosen
+				found[what].insert(-1, (chosen, "Test card" if chosen == "pattern" else name))
 		return found
 
 	def screens(self) -> Sequence[tuple[str, str, Picture | None]]:
@@ -19499,6 +19502,7 @@ class Plan:
 		self.px = px
 		self.layout, self.page, self.pages = "grid", 0, 1
 		self.pinned: int | str | None = None
+		self._pinned_name = ""  # by which that person is known over breaks
 		self.large: int | str | None = None  # who or what has the large place
 		self.size = (0, 0)
 		self.shot = Snapshot()
@@ -19549,7 +19553,9 @@ class Plan:
 		"""Key and box of every tile in sight."""
 		px, gap = self.px, self.px(12)
 		width, height = self.size[0] - 2 * px(16), self.size[1] - 2 * px(16)
-		order: list[int | str] = [one.id for one in self.people()]
+		people = self.people()
+		order: list[int | str] = [one.id for one in people]
+		self._follow_pinned(people)
 		main = self.large = self._main(order)
 		if main is None:
 			keys = self._paged(order, self.per_page())
@@ -19559,6 +19565,12 @@ class Plan:
 			keys = [main, *self._paged([key for key in order if key != main], room)]
 			boxes = stage_boxes(len(keys), width, height, gap, min(px(112), height // 4))
 		return [(key, (x + px(16), y + px(16), w, h)) for key, (x, y, w, h) in zip(keys, boxes, strict=False)]
+
+	def _follow_pinned(self, people: Sequence[Person]) -> None:
+		names: dict[object, str] = {one.id: one.name for one in people}
+		name = self._pinned_name = names.get(self.pinned, self._pinned_name)
+		if isinstance(self.pinned, int):
+			self.pinned = next((one.id for one in people if one.name == name), self.pinned)
 
 	def _main(self, order: Sequence[int | str]) -> int | str | None:
 		if self.pinned in order or (self.pinned == "screen" and self.shot.presenter):

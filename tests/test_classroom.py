@@ -297,11 +297,12 @@ def test_work_bears_the_name_that_its_owner_has_now(lesson: Lesson) -> None:
 	lesson.world.note(room.shelf.file_whole(file))
 	for message in (room.welcome(lesson.host), *room.classroom.greeting(lesson.host, 0.0)):
 		state.apply(message)
-	state.change_file(file, has=frozenset({"Ana", "Cleo"}))
+	state.change_file(file, has=frozenset({"Ana", "Cleo"}), to="Ana")
 	lesson.say("Ana", "rename", name="Zoe")
 	for message in lesson.world.told[lesson.host.id][-2:]:
 		state.apply(message)
 	assert state.current.handed_in == {"Zoe"} and state.file(file).has == {"Zoe", "Cleo"}
+	assert state.file(file).to == "Zoe", "or a server that takes over is not offered it"
 	late = cs.StateManager()
 	for message in (room.welcome(lesson.host), *room.classroom.greeting(lesson.host, 0.0)):
 		late.apply(message)

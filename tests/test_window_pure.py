@@ -159,3 +159,30 @@ def test_the_edge_between_fill_and_outline_is_smooth() -> None:
 	box = np.asarray(cs.rounded(40, 40, 20, "#FF0000", "#0000FF", 4)).astype(int)
 	assert np.all(box[..., 0] + box[..., 2] > 250) and len(np.unique(box[..., 0])) > 20
 	assert tuple(box[20, 20]) == (255, 0, 0, 255) and tuple(box[20, 1]) == (0, 0, 255, 255)
+
+
+def test_a_pin_stays_with_a_person_over_breaks_and_renames() -> None:
+	"""Each connection has a new id, and may replace one whose loss nobody noticed yet."""
+
+	def large(*people: cs.Person, lost: tuple[cs.Person, ...] = ()) -> object:
+		plan.shot, plan.lost = cs.Snapshot(me=1, people=people), lost
+		return plan.boxes()[0][0]
+
+	plan = cs.Plan(cs.Metrics())
+	plan.size = 1280, 720
+	me, ana, ben = cs.Person(1, "Me", "host"), cs.Person(2, "Ana", "member"), cs.Person(3, "Ben", "member")
+	large(me, ana, ben)
+	plan.pin(3)
+	assert large(me, ana, ben) == 3
+	assert large(me, ana, lost=(ben,)) == 3
+	assert large(me, ana, cs.replace(ben, id=4)) == 4, "after a break"
+	assert large(me, ana, cs.replace(ben, id=5)) == 5, "without one"
+	assert large(me, ana, cs.replace(ben, id=5, name="Benjamin")) == 5
+	assert large(me, ana) == 2 and plan.pinned == 5, "he left"
+	assert large(me, ana, cs.replace(ben, id=6, name="Benjamin")) == 6
+	plan.pin(plan.pinned)
+	assert plan.pinned is None and large(me, ana, ben) == 2
+	plan.pin(2)
+	assert large(me, ana, ben) == 2
+	plan.pin("screen")
+	assert large(me, cs.replace(ana, id=8), ben) == 8, "nobody is pinned, and she is the first"
