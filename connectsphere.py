@@ -17745,12 +17745,9 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 	def width(self, text: str, size: int, bold: bool = False) -> int:
 		return math.ceil(sum(self.face(names, size).getlength(run) for run, names in self.runs(text, bold)))
 
-	def clip(self, text: str, size: int, room: int, bold: bool = False) -> str:
-		return clipped(text, room, lambda part: self.width(part, size, bold))
-
 	def line(self, text: str, size: int, colour: str, room: int, bold: bool = False) -> Image.Image:
 		"""A line of text as an RGBA picture, at most `room` wide, its capitals in the middle."""
-		text = self.clip(text, size, room, bold)
+		text = clipped(text, room, lambda part: self.width(part, size, bold))
 		picture = Image.new("RGBA", (max(1, self.width(text, size, bold)), round(size * 1.6)), f"{colour}00")
 		draw, at = ImageDraw.Draw(picture), 0.0
 		for run, names in self.runs(text, bold):
