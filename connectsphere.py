@@ -19682,10 +19682,10 @@ class HoverButtons:
 			colour = "#C4CDD8" if at else "#FFFFFF"
 			stage.text(x + px(19), y + px(23 + 17 * at), line, 11, colour=colour, name="hover")
 
-	def facts(self, key: int | str | None) -> list[str]:
+	def facts(self, key: int | str) -> list[str]:
 		"""A picture's quality in a word, its size and rate, what was lost and how old it is."""
 		quality = self.stage.plan.shot.quality.get(key) if isinstance(key, int) else None
-		if key is None or quality is None or not quality.fps:
+		if quality is None or not quality.fps:
 			return []
 		good = tr("Poor") if self._poor(key) else tr("Good")
 		age = "" if quality.latency_ms is None else f" · {quality.latency_ms:.0f} ms"
