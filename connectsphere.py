@@ -16497,9 +16497,7 @@ class Preview:
 	Only closing waits.
 	"""
 
-	def __init__(
-		self, settings: Callable[[str], str], meeting: Callable[[], MeetingController | None] = lambda: None
-	):
+	def __init__(self, settings: Callable[[str], str], meeting: Callable[[], MeetingController | None]):
 		self._settings, self._meeting = settings, meeting
 		self._joining = self._tried = (False, False)
 		self._options = ClientOptions(sound="original")

@@ -99,7 +99,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
 
 def previewed(what: str) -> cs.Preview:
 	"""A preview that shows it, or moves a level."""
-	preview = cs.Preview({"camera": "0", "mic": "default", "name": "Ana"}.__getitem__)
+	preview = cs.Preview({"camera": "0", "mic": "default", "name": "Ana"}.__getitem__, lambda: None)
 	run(preview, what)
 	wait_until(lambda: seen(preview, what), what="the preview")
 	return preview

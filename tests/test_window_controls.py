@@ -94,7 +94,7 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
 )
 def test_what_cannot_be_had_is_off_and_says_so(opened: Open, what: str, spec: str) -> None:
 	driver = opened(**{what: spec})
-	preview = driver.backend.preview = cs.Preview(driver.backend.setting)
+	preview = driver.backend.preview = cs.Preview(driver.backend.setting, lambda: None)
 	with contextlib.closing(preview):
 		card = driver.start.preview
 		driver.spot(card, f"preview:{what}")
