@@ -23739,9 +23739,9 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 	pin("--pin-file", metavar="FILE", help="its first line is the PIN; -: of standard input")
 	add("--port", type=int, metavar="BASE", help="the first port of the meeting (9000)")
 	add("--bind", metavar="ADDRESS", help="listen, look and answer only there")
-	add("--camera", metavar="CAMERA", help="none, pattern, 0, 1, … or a video file")
-	add("--mic", metavar="MIC", help="none, default, tone, an index, a WAV file or room:FILE.wav")
-	add("--speaker", metavar="SPEAKER", help="none, default, an index or a WAV file to write")
+	add("--camera", help="none, pattern, 0, 1, … or a video file")
+	add("--mic", help="none, default, tone, an index, a WAV file or room:FILE.wav")
+	add("--speaker", help="none, default, an index or a WAV file to write")
 	add("--sound", choices=SOUNDS, help="without echo and noise, or as it is (clear)")
 	add("--downloads", metavar="DIR", help="where accepted files go")
 	for name, words in LIMIT_OPTIONS.items():
