@@ -7678,7 +7678,6 @@ class UdpPort:
 		self, bind: Address | None, counters: Counters, connect: Address | None = None,
 		adopt: Socket | None = None, sound: bool = False,
 	):  # fmt: skip
-		self.sound = sound
 		self.dropped = 0  # datagrams that came while the buffer was full; Linux says
 		self._counters = counters
 		self.socket = adopt or socket.socket(type=socket.SOCK_DGRAM)
@@ -21066,7 +21065,7 @@ class AttendeesPanel:
 		self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[..., None],
 		run: Run,
 	):  # fmt: skip
-		self.look, self.menu_for, self.act, self.run = look, menu_for, act, run
+		self.menu_for, self.act, self.run = menu_for, act, run
 		self.gone: dict[str, Gone] = {}  # who was here, by name
 		self.names: Sequence[str] = ()  # the class
 		px = look.px
@@ -21199,7 +21198,7 @@ class FilesPanel:
 	def __init__(
 		self, look: Look, parent: tk.Misc, act: Callable[..., None], upload: Act, view: Run, run: Run
 	):
-		self.look, self.act, self.view, self.run = look, act, view, run
+		self.act, self.view, self.run = act, view, run
 		self._shot = Snapshot()
 		px = look.px
 		self.frame = look.frame(parent, look.palette.panel)
@@ -21275,7 +21274,6 @@ class SidePanel:
 	TABS = (("messages", "Chat", 64), ("attendees", "Users", 104), ("files", "Files", 84))
 
 	def __init__(self, look: Look, parent: tk.Misc, chosen: Run):
-		self.look, self.chosen = look, chosen
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.panel)
 		self.frame.pack_propagate(False)
