@@ -3309,9 +3309,6 @@ class TileTable:
 		"""Start a new epoch; PeerFault unless it is higher than the last."""
 		if geometry.epoch <= self.geometry.epoch:
 			raise PeerFault("bad_screen", "epoch")
-		self._begin(geometry)
-
-	def _begin(self, geometry: Geometry) -> None:
 		self.geometry = geometry
 		rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
 		self._owners = np.zeros((rows, columns), np.int64)  # by serial number, 0: none yet
