@@ -8786,8 +8786,6 @@ class MeetingFinder(DiscoveryLoop):
 
 	def close(self, deadline: float = 1.0) -> None:
 		super().close(deadline)
-		with self._changed:
-			self._changed.notify_all()
 
 	def _on_turn(self, now: float) -> float:
 		if not (self._scan or self._wanted()):
