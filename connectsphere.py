@@ -2223,11 +2223,7 @@ class JitterBuffer:
 			self._pending = _splice(self._pending[:JOIN], self._pending, len(self._pending) - BLOCK)
 
 	def _grow(self, quiet: bool) -> None:
-		pattern = self._pending[:SPLICE]
-		source = np.concatenate((*self._tail, self._pending))
-		latest = len(self._pending)
-		at = latest if quiet else _most_similar(pattern, source, latest - LAG_RANGE, latest)
-		self._pending = _splice(pattern, source, at)
+		self._go_on_in(len(self._pending), quiet, *self._tail, self._pending)
 		self._watch.moved(1)
 
 	def _shrink(self, quiet: bool, blocks: int) -> None:
@@ -2236,15 +2232,18 @@ class JitterBuffer:
 		before = self._blocks.get(last - 1, (None, 0.0))[0] if blocks > 1 else self._pending[-BLOCK:]
 		if final is None or before is None:
 			return
-		pattern = self._pending[:SPLICE]
-		source = np.concatenate((before, final))
-		at = BLOCK if quiet else _most_similar(pattern, source, BLOCK - LAG_RANGE, BLOCK)
-		self._pending = _splice(pattern, source, at)
+		self._go_on_in(BLOCK, quiet, before, final)
 		for seq in range(self._next, last + 1):
 			self._blocks.pop(seq, None)
 		self._played = last
 		self._next = last + 1
 		self._watch.moved(-blocks)
+
+	def _go_on_in(self, latest: int, quiet: bool, *sound: Samples) -> None:
+		"""From where `sound` is most like what waits, `latest` at the latest; there in silence."""
+		pattern, source = self._pending[:SPLICE], np.concatenate(sound)
+		at = latest if quiet else _most_similar(pattern, source, latest - LAG_RANGE, latest)
+		self._pending = _splice(pattern, source, at)
 
 	def _wakes(self, now: float) -> bool:
 		if not self._blocks:
