@@ -454,7 +454,7 @@ class Counters:
 	"""Counts by name; any thread."""
 
 	def __init__(self) -> None:
-		self._counts: Counter[str] = Counter()
+		self._counts = Counter[str]()
 		self._lock = threading.Lock()
 
 	def add(self, name: str, amount: int = 1) -> None:
@@ -1990,9 +1990,9 @@ class PlayoutDelay:
 		self.wanted = 0  # blocks of delay to add or, negative, to take away at a good moment
 		self._taken = 0  # pulls
 		self._due = 0  # a change waits for silence, but no longer than until that pull
-		self._slack: deque[float] = deque(maxlen=SLACK_WINDOW)
+		self._slack = deque[float](maxlen=SLACK_WINDOW)
 		self._snug = deque([0] * OUTLIERS, OUTLIERS)  # `_taken` at the last slacks under SLACK_MOST
-		self._tight: deque[int] = deque(maxlen=OUTLIERS)  # ... under SLACK_LEAST
+		self._tight = deque[int](maxlen=OUTLIERS)  # ... under SLACK_LEAST
 		self._spread = 0.0
 
 	@property
@@ -2078,7 +2078,7 @@ class JitterBuffer:
 		self._tail = (silence(), silence())  # the last two blocks handed out
 		self._concealment: PacketLossConcealment | None = PacketLossConcealment(None)
 		self._watch = PlayoutDelay()
-		self._missed: deque[int] = deque(maxlen=DEEPEST)  # sequence numbers counted as lost
+		self._missed = deque[int](maxlen=DEEPEST)  # sequence numbers counted as lost
 		self._received, self._lost, self._concealed, self._late = before.counts if before else (0, 0, 0, 0)
 
 	def push(self, seq: int, samples: Samples | None, now: float) -> None:
@@ -2376,7 +2376,7 @@ class RoomFinder:
 		self._listen = set[int]()  # who was asked to: the loudspeaker of one drowns what the others hear
 		self._suspected = set[frozenset[int]]()  # pairs of them
 		self._early: set[int] = set()
-		self._against: Counter[tuple[int, int]] = Counter()  # by (who is heard, who does not hear)
+		self._against = Counter[tuple[int, int]]()  # by (who is heard, who does not hear)
 
 	def forget(self, id: int) -> None:
 		"""It is gone: the next connection has another."""
@@ -2955,7 +2955,7 @@ class _Stream:
 		self.repaired = repaired
 		self.before = (-1, 0, 0, 0)
 		self.open: dict[int, _OpenFrame] = {}
-		self.given_up: deque[int] = deque(maxlen=16)
+		self.given_up = deque[int](maxlen=16)
 
 	def newest(self) -> int:
 		return max(self.delivered, max(self.open, default=-1), max(self.given_up, default=-1))
@@ -3548,7 +3548,7 @@ class ReceiverReport:
 	def __init__(self) -> None:
 		self._least = [math.inf, math.inf]  # the least lag in this stretch of LAG_MEMORY and the one before
 		self._turned = -math.inf
-		self._lags: deque[tuple[float, float]] = deque(maxlen=32)
+		self._lags = deque[tuple[float, float]](maxlen=32)
 		self._before = (0, 0, 0)
 		self._at = self._trouble_at = -math.inf
 
@@ -6568,7 +6568,7 @@ class PinGate:
 	IN_ALL = 20
 
 	def __init__(self) -> None:
-		self._started: deque[tuple[float, str]] = deque()
+		self._started = deque[tuple[float, str]]()
 
 	def take(self, address: str, now: float) -> bool:
 		"""Whether an attempt from `address` may start now; it counts until it is given back."""
@@ -6851,7 +6851,7 @@ class Loop:
 		self.turns = FairQueue(SHARES)  # links with something to read
 		self._on_due = on_due
 		self._selector = DefaultSelector()
-		self._mail: deque[Act] = deque()
+		self._mail = deque[Act]()
 		self._timers: list[Timer] = []
 		self._bell, self._button = socket.socketpair()  # ends a select from another thread
 		for end in (self._bell, self._button):
@@ -7192,7 +7192,7 @@ class TileFeed:
 	def __init__(self, link: TlsLink, table: TileTable):
 		self._link, self._table = link, table
 		self._cursor = TileCursor()
-		self._under_way: deque[tuple[int, float]] = deque()
+		self._under_way = deque[tuple[int, float]]()
 		self._change = 0
 		self._took = 0.0
 		self._pointer: Pointer | None = None
@@ -7612,7 +7612,7 @@ def resolve(host: str) -> str:
 		with suppress(ValueError):
 			found = found or str(IPv4Address(".".join(str(int(number)) for number in numbers)))
 	else:
-		answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+		answer = queue.SimpleQueue[str | None]()
 
 		def ask(worker: Worker) -> None:
 			try:
@@ -8069,7 +8069,7 @@ class Voice:
 	LONGEST = 20.0
 
 	def __init__(self) -> None:
-		self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+		self._lines = queue.SimpleQueue[tuple[str, str]]()
 		self._process: subprocess.Popen[str] | None = None
 		self._worker = Worker("voice", self._run, lambda: self._lines.put(("", "")))
 
@@ -8135,7 +8135,7 @@ class ChildKeeper:
 
 	def __post_init__(self) -> None:
 		self._process: subprocess.Popen[str] | None = None
-		self._orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # of the child that is there
+		self._orders = queue.SimpleQueue[str | None]()  # of the child that is there
 		self._spoke = False
 		self._unanswered = 0
 		self._worker = Worker(f"reader-{self.name}", self._run, lambda: self._orders.put(None))
@@ -8188,7 +8188,7 @@ class ChildKeeper:
 		first = self.first
 		with suppress(OSError):  # Windows: it died at once
 			first = {**first, **(share_socket(shared, process.pid) if shared else {})}
-		orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+		orders = queue.SimpleQueue[str | None]()
 		orders.put(json.dumps(first))
 		self._process, self._orders, self._spoke, self._unanswered = process, orders, False, 0
 		if worker.stopping.is_set():
@@ -8743,7 +8743,7 @@ class MeetingFinder(DiscoveryLoop):
 		self._base_port = base_port
 		self._mouths: dict[str, Socket] = {}
 		self._interfaces: list[Interface] = []
-		self._nonces: OrderedDict[str | None, bool] = OrderedDict()  # of the questions; true: to everybody
+		self._nonces = OrderedDict[str | None, bool]()  # of the questions; true: to everybody
 		self.reached: set[str] = set()  # by a broadcast
 		self._list = MeetingList({address for address, _ in self._known})
 		self._changed = threading.Condition()
@@ -9540,7 +9540,7 @@ class VoiceProcessor:
 
 	def __init__(self) -> None:
 		self._played: deque[Samples] = deque(maxlen=64)
-		self._waited: deque[int] = deque(maxlen=self._PATIENCE)  # how many did, at the last blocks
+		self._waited = deque[int](maxlen=self._PATIENCE)  # how many did, at the last blocks
 		self._changed = True
 		self._canceller: Any = None
 		self._gain: Any = None
@@ -11056,12 +11056,12 @@ class MixerProcess:
 		self._port = UdpPort(None, self._counters, adopt=sock, sound=True)
 		self._mixer = AudioMixer()
 		self._peers: dict[int, MixerPeer] = {}
-		self._mail: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
+		self._mail = queue.SimpleQueue[Json | None]()
 		self.tell = self._mail.put
 		self._say = say
 		self._tick = 0
 		self._late_ticks = 0
-		self._lateness: deque[float] = deque([0.0], maxlen=250)
+		self._lateness = deque[float]([0.0], maxlen=250)
 		self._came = (0, 0)  # datagrams in this tick and in the last
 
 	def run(self) -> None:
@@ -11310,7 +11310,7 @@ class ScreenShareManager:
 		self._table = TileTable()
 		self._presenter: ScreenPeer | None = None
 		self._viewers: dict[ScreenPeer, TileFeed] = {}
-		self._unsaid: deque[Commit] = deque()  # commits that few have painted yet
+		self._unsaid = deque[Commit]()  # commits that few have painted yet
 		self._pointer = Pointer(0, 0, False)
 		self._moved = self._changed = False  # the pointer, the tiles; since the viewers were last told
 
@@ -12967,7 +12967,7 @@ class Rates:
 	"""What came over the last 2 s, and how long it was under way; any thread."""
 
 	def __init__(self) -> None:
-		self._rows: deque[tuple[float, int, float | None]] = deque()  # when, bytes, seconds
+		self._rows = deque[tuple[float, int, float | None]]()  # when, bytes, seconds
 		self._lock = threading.Lock()
 
 	def note(self, size: int, delay: float | None = None) -> None:
@@ -13031,7 +13031,7 @@ class VideoPlane(MediaPlane):
 		self.loop = DatagramLoop("video", self.path.port, counters, self._on_datagrams, self._on_due)
 		self.streams = defaultdict[int, Stream](Stream)
 		self.incoming = Reassembler(layered=False, counters=counters, only=())
-		self.fresh: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()  # what to decode; None is the end
+		self.fresh = queue.SimpleQueue[Stream | None]()  # what to decode; None is the end
 		# seconds between two pictures of a sender that are decoded
 		self.glance = 0.0 if options.decode_all else GLANCE_SECONDS
 		self._sent = RetransmissionCache()
@@ -13463,7 +13463,7 @@ class MicrophoneSender(DeviceThread):
 				self._send(self._seq, b"")
 
 	def _hear_mistakes(self, microphone: Microphone) -> None:
-		heard: deque[bool] = deque([False] * self.MISTAKEN_BLOCKS, self.MISTAKEN_BLOCKS)
+		heard = deque[bool]([False] * self.MISTAKEN_BLOCKS, self.MISTAKEN_BLOCKS)
 		until = monotonic() + self.LET_GO * (10 if self._options.talks_held else 1)
 		with suppress(DeviceError):
 			while self._going and monotonic() < until:
@@ -15768,7 +15768,7 @@ class MeetingController:
 
 	def __init__(self, options: ClientOptions, home: Path):
 		self.options = options
-		self.gui_queue: queue.SimpleQueue[Json] = queue.SimpleQueue()
+		self.gui_queue = queue.SimpleQueue[Json]()
 		self.counters = Counters()
 		self.state = StateManager()
 		self.status: int | None = None  # of the process, once it has ended
@@ -16095,7 +16095,7 @@ class HostedMeeting:
 		self._options = {**options, "bind": running["bind"]} if running else options
 		self._secret = make_host_key(options["host_key_file"])
 		options = {**options, "host_key": HostRight(self._secret).public}
-		self._news: queue.SimpleQueue[Json] = queue.SimpleQueue()
+		self._news = queue.SimpleQueue[Json]()
 		self._serving = running or {}
 		self._running = running
 		self.tried: frozenset[str] = frozenset()  # the addresses of who did not come in
@@ -19247,7 +19247,7 @@ class TilePainter:
 
 	def __init__(self) -> None:
 		self.boxes: set[PictureBox] = set()
-		self._fresh: queue.SimpleQueue[PictureBox | None] = queue.SimpleQueue()  # to look at; None is the end
+		self._fresh = queue.SimpleQueue[PictureBox | None]()  # to look at; None is the end
 		self._done: queue.SimpleQueue[tuple[PictureBox, Image.Image]] = queue.SimpleQueue()
 		self._threads = [
 			threading.Thread(target=self._run, name=f"tile-painter-{n}", daemon=True) for n in range(2)
@@ -19355,7 +19355,7 @@ class Tasks:
 
 	def __init__(self) -> None:
 		self._threads: list[threading.Thread] = []
-		self._ended: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+		self._ended = queue.SimpleQueue[tuple[Any, ...]]()
 
 	def run(self, work: Callable[[], Any], done: Done = lambda *_: None, of: tk.Misc | None = None) -> None:
 		"""Do `work` in a thread, then `done(result, fault)` on the Tk thread if `of` still exists."""
@@ -24049,7 +24049,7 @@ def show_window(
 	if not has_display():
 		raise Refused("device", NO_DISPLAY)
 	chosen, server = client_options(options), asdict(server_options(options))
-	orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+	orders = queue.SimpleQueue[str]()
 	only = OneWindow(home, partial(orders.put, "front"))
 	with closing(only):
 		if not options.new and not only.open():
