@@ -5458,14 +5458,6 @@ class FileEntry(FileOffer):
 
 
 @frozen
-class DeviceState:
-	"""What a device does now. state: off, live, failed."""
-
-	state: str = "off"
-	reason: str = ""
-
-
-@frozen
 class StreamQuality:
 	"""One received video stream over the last 2 s; `lively`: much of it moves."""
 
@@ -5503,7 +5495,7 @@ class Snapshot:
 	largest_file: int = 0  # what the host allows, in bytes
 	speaking: int = 0
 	presenter: int = 0
-	devices: Mapping[str, DeviceState] = field(default_factory=dict)  # camera, mic, speaker
+	devices: Mapping[str, str] = field(default_factory=dict)  # camera, mic, speaker: off, live or failed
 	quality: Mapping[int, StreamQuality] = field(default_factory=dict)  # by person id
 	# the level as heard and as sent, 0..1, and whether an echo is left
 	sound: tuple[float, float, bool] = field(default=(0.0, 0.0, False), compare=False)
@@ -15502,7 +15494,7 @@ class Commands(Part):
 
 	def device_changed(self, what: str, state: str, reason: str) -> None:
 		"""A device is off, live or failed now."""
-		self.state.update(devices={**self.shot.devices, what: DeviceState(state, reason)})
+		self.state.update(devices={**self.shot.devices, what: state})
 		on = state == "live"
 		if state == "failed" and not self.me.media.on(what):
 			self.wanted[what] = False
@@ -15617,7 +15609,7 @@ class Commands(Part):
 			self.wanted[what] = False
 			raise not_permitted(what)
 		self._camera_back &= what != "camera"
-		state = self.shot.devices.get(what, DeviceState()).state
+		state = self.shot.devices.get(what, "off")
 		if on == self.me.media.on(what) == (state == "live"):
 			self.me.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
 			return
@@ -15629,7 +15621,7 @@ class Commands(Part):
 
 	def turn(self, what: str, on: bool) -> None:
 		"""Turn a device on or off."""
-		if self.shot.devices.get(what, DeviceState()).state == "failed" or on != self.me.media.on(what):
+		if self.shot.devices.get(what) == "failed" or on != self.me.media.on(what):
 			self.wanted[what] = on
 			self.me.media.turn(what, on)
 
@@ -16014,7 +16006,7 @@ class MeetingController:
 			where = {"address": self.options.address, "name": message["served_by"], "epoch": message["epoch"]}
 			self.emit("moved", **where, seconds=round(monotonic() - server.lost_at, 2))
 		for what in ("mic", "camera"):
-			live = self.state.current.devices.get(what, DeviceState()).state == "live"
+			live = self.state.current.devices.get(what) == "live"
 			if live != getattr(self.state.me, what):  # after a crash the server shows the camera as it was
 				self.commands.tell_state(what, live)
 		early, self.commands.early = self.commands.early or [], None
@@ -20259,7 +20251,7 @@ class SideBar:
 				self.buttons[name].pack(side=side, pady=(px(1), px(8 if name == "leave" else 1)))
 		if (me := shot.person(shot.me)) is None:
 			return
-		mic_failed = shot.devices.get("mic", DeviceState()).state == "failed"
+		mic_failed = shot.devices.get("mic") == "failed"
 		mic, camera, hand = map(shot.wants, ("mic", "camera", "hand"))  # what does not run yet is faint
 		for what in ("mic", "camera", "share", "react"):
 			why, button = "" if shot.may(what) else not_permitted(what).reason, self.buttons[what]
