@@ -6996,14 +6996,13 @@ class TlsLink:
 		if self.socket.fileno() >= 0:  # TLS takes it and gives none back where the peer is gone
 			self.loop.watch(self.socket, events, self.on_events)
 
-	def begin(self) -> TlsLink:
+	def begin(self) -> None:
 		"""Start the handshake; TCP and TLS together have 5 s."""
 		self.loop.links.add(self)
 		self._timer = self.loop.later(HANDSHAKE_SECONDS, lambda: self.discard("timeout"))
 		self._watch(EVENT_READ if self._server else EVENT_WRITE)
 		if self._server:  # a client is yet to be connected
 			self._await_turn()
-		return self
 
 	@property
 	def connected(self) -> bool:
@@ -13745,10 +13744,9 @@ class ScreenLink:
 	_over: bool = False
 	_refused: Refused | None = None
 
-	def begin(self, request: Request) -> ScreenLink:
+	def begin(self, request: Request) -> None:
 		"""Ask for a ticket and connect with it."""
 		request({"type": "ticket", "plane": "screen", "direction": self._role}, self._on_ticket)
-		return self
 
 	def close(self) -> None:
 		"""End it, without `on_closed`."""
