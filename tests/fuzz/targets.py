@@ -616,4 +616,4 @@ def plant_window() -> None:
 	cs.ReplayWindow.accept = forgetful  # type: ignore[method-assign]
 
 
-PLANTS: dict[str, Callable[[], None]] = {"window": plant_window}
+PLANTS: dict[str, tuple[str, Callable[[], None]]] = {"window": ("sealed", plant_window)}  # and who finds it
