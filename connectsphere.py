@@ -1738,6 +1738,13 @@ def parts_of(size: int) -> int:
 	return -(-size // CHUNK)
 
 
+def video_header(data: bytes | memoryview) -> tuple[Any, ...]:
+	"""Id, number, total, and index or kind; PeerFault where there is no room for them."""
+	if len(data) < VIDEO_HEADER.size:
+		raise PeerFault("short_datagram")
+	return VIDEO_HEADER.unpack_from(data)
+
+
 def runs_of(buffer: memoryview, segment: int) -> list[memoryview]:
 	"""Takes apart what the kernel has merged: parts of frames stay together, small messages stand alone.
 
@@ -10861,9 +10868,7 @@ class VideoRelay:
 		self._first = sender
 
 	def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
-		if len(buffer) < VIDEO_HEADER.size:
-			raise PeerFault("short_datagram")
-		ident, number, total, kind = VIDEO_HEADER.unpack_from(buffer)
+		ident, number, total, kind = video_header(buffer)
 		if (ident, total, kind, segment) == (0, 0, Kind.PROBE, PROBE_SIZE):
 			if self._probes.take(address[0], now):
 				token = bytes(buffer[VIDEO_HEADER.size : segment])
@@ -11154,9 +11159,7 @@ class MixerProcess:
 			block = binding.opener.open(Kind.AUDIO, ident, seq, data[AUDIO_HEADER.size :])
 			self._mixer.push(ident, seq, np.frombuffer(block, ">i2") if block else None, now)
 			return
-		if len(data) < VIDEO_HEADER.size:
-			raise PeerFault("short_datagram")
-		ident, number, total, kind = VIDEO_HEADER.unpack_from(data)
+		ident, number, total, kind = video_header(data)
 		binding, sealed = self._peer(ident).binding, data[VIDEO_HEADER.size :]
 		if total == 0 and kind == Kind.BIND:
 			challenge = binding.on_bind(number, sealed, address, secrets.token_bytes(16))
@@ -12885,7 +12888,7 @@ class MediaPath:
 
 	def on_small(self, data: bytes, now: float) -> tuple[Kind, bytes]:
 		"""Open a small message; a challenge is answered here. PeerFault when forged."""
-		ident, number, _, kind = VIDEO_HEADER.unpack_from(data)
+		ident, number, _, kind = video_header(data)
 		if ident != self.id or kind not in (Kind.CHALLENGE, Kind.NACK):
 			raise PeerFault("unknown_kind")
 		payload = self.opener.open(kind, ident, number, data[VIDEO_HEADER.size :])
@@ -13059,9 +13062,7 @@ class VideoPlane(MediaPlane):
 		return due if repair is None else min(due, repair)
 
 	def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
-		if len(buffer) < VIDEO_HEADER.size:
-			raise PeerFault("short_datagram")
-		if VIDEO_HEADER.unpack_from(buffer)[2] == 0:
+		if video_header(buffer)[2] == 0:
 			kind, payload = self.path.on_small(bytes(buffer[:segment]), now)
 			with self.path.lock:
 				for datagram in self._sent.resend(parse_nack(payload), now) if kind == Kind.NACK else ():
@@ -13139,8 +13140,6 @@ class AudioPlane(MediaPlane):
 
 	def _on_datagram(self, data: bytes, now: float) -> None:
 		if len(data) not in AUDIO_SIZES and len(data) != AUDIO_PAIR:
-			if len(data) < VIDEO_HEADER.size:
-				raise PeerFault("short_datagram")
 			self.path.on_small(data, now)
 			return
 		loudest, seq = AUDIO_HEADER.unpack_from(data)
