@@ -20349,7 +20349,6 @@ class TopBar:
 		self.pin = Pill(look, self.frame, COMMANDS["invite"].words, partial(run, "invite"))
 		for pill in (self.people, self.quality, self.pin):
 			pill.pack(side="right", padx=px(4))
-		self._leads = False
 		self.states = {
 			name: Pill(look, self.frame, tip, partial(self._end, command))
 			for name, (tip, command) in self.STATES.items()
@@ -20365,11 +20364,11 @@ class TopBar:
 		self._narrow = width < self.look.px(880 + 160 * sum(map(in_place, self.states.values())))
 
 	def _end(self, command: Json) -> None:
-		if self._leads:
+		if self._told[0].leads:
 			self.act(**command)
 
 	def _states(self, shot: Snapshot, left: int) -> None:
-		self._leads, star = shot.leads, shot.rules.spotlight
+		star = shot.rules.spotlight
 		words = {
 			"quiet": ("lock", tr("Only with the word"), "mic" in shot.rules.off),
 			"star": ("star", tr("Everyone sees {name}", name=tr("You") if star == shot.name else star), star),
