@@ -19884,8 +19884,7 @@ class Stage(Painted):
 		return None
 
 	def _walk(self, by: int, _: object = None) -> None:
-		if not (keys := list(self.tiles)):
-			return
+		keys = list(self.tiles)
 		at = keys.index(self._last) + by if self._last in keys else 0
 		if 0 <= at < len(keys):
 			self._last = keys[at]
