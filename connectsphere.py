@@ -14359,7 +14359,7 @@ class Transfer:
 
 	def check(self) -> None:
 		"""Raise what `stop` said."""
-		if self.stopping.is_set() and self.ending:
+		if self.ending:
 			raise self.ending
 
 	def hold(self, stream: TlsStream) -> None:
