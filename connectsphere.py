@@ -4614,12 +4614,21 @@ class FileShelf:
 	def file_saved(self, file: str, ident: int, *, opened: bool = False) -> Effects:
 		"""The member `ident` has all of `file`, or has `opened` it: its owner sees who, and how many."""
 		offer, member = self.offers.get(file), self.room.members.get(ident)
-		owner = self.room.present(offer.person) if offer else None
-		if offer is None or owner is None or member is None:
+		if offer is None or member is None:
 			return []
 		offer.saved[:] = {*offer.saved, member.person}
-		told = {"file": file, "people": len(offer.saved), "name": member.name, "opened": opened}
-		return [Keep("files", [file]), owner.told("file_saved", **told)]
+		owner = self.room.present(offer.person)
+		told = [owner.told(**self._had(offer, member.name, opened))] if owner else []
+		return [Keep("files", [file]), *told]
+
+	def _had(self, offer: Offer, name: str, opened: bool = False) -> Json:
+		facts = {"file": offer.file, "people": len(offer.saved), "name": name, "opened": opened}
+		return {"type": "file_saved", **facts}
+
+	def had(self, person: int) -> list[Json]:
+		"""Who has taken what `person` handed out or in, and may have been away for."""
+		own, name_of = [one for one in self.offers.values() if one.person == person], self.room.names.name_of
+		return [self._had(one, name_of(who)) for one in own if one.kind for who in one.saved]
 
 	def _on_opened(self, member: Member, message: Json) -> Effects:
 		offer = self.offers.get(message["file"])
@@ -4704,8 +4713,9 @@ class Classroom:
 		asked = [one.message for one in self._tell_question([member])] if self.set.question["answers"] else []
 		more = [{"type": "rooms", "groups": groups}] if (groups := self.grouped["groups"]) else []
 		more += [{"type": "timer", "left": left}] if left > 0 else []
-		due = [{"type": "file_offer", **one.message()} for one in self.room.shelf.due(member.person)]
-		return [self.rules(), *asked, *more, *due]
+		shelf, person = self.room.shelf, member.person
+		due = [{"type": "file_offer", **one.message()} for one in shelf.due(person)]
+		return [self.rules(), *asked, *more, *due, *shelf.had(person)]
 
 	def exempt(self, member: Member, what: str, on: bool) -> Effects:
 		"""Let this one do it or not, whatever is set for all."""
@@ -4946,7 +4956,6 @@ class Planes:
 		return next((one.id for one in self.room.members.values() if one.sharing), 0)
 
 	def tick(self, now: float) -> None:
-		"""Once in a while: forget tickets that have run out."""
 		self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
 
 	def _on_ticket(self, member: Member, message: Json) -> Effects:
@@ -5532,12 +5541,10 @@ class Snapshot:
 		return next((one.name for one in self.people if one.role == "host"), self.host)
 
 	def may(self, what: str) -> bool:
-		"""Whether one may do `what` of PERMITS oneself."""
 		return self.leads or self.rules.permits(what, self.name)
 
 	@property
 	def hands(self) -> list[Person]:
-		"""Whose hands are up, in their order."""
 		return sorted((one for one in self.people if one.hand), key=lambda one: one.hand)
 
 	@property
@@ -5594,7 +5601,6 @@ class StateManager:
 		self.current = replace(self.current, **changes)
 
 	def stands(self, link: str) -> bool:
-		"""Whether the link is that now: joining, live, reconnecting or ended."""
 		return self.current.link == link
 
 	def become(self, link: str, **facts: Any) -> None:
@@ -5830,14 +5836,16 @@ class StateManager:
 			self._say("file_failed", file=entry.file, **refused.event)
 
 	def _on_file_saved(self, message: Json) -> None:
-		entry = self.file(message["file"])
-		has = entry.has | {message["name"]} if entry else ()
-		self.change_file(message["file"], people=message["people"], has=has)
-		if entry and entry.kind == "work":
+		name, opened = message["name"], message["opened"]
+		if (entry := self.file(message["file"])) is None:
+			return
+		self.put_file(replace(entry, people=message["people"], has=entry.has | {name}))
+		if name in entry.has and not opened:  # told anew, after a break
+			return
+		if entry.kind == "work":
 			self._say("handed_in", file=entry.file)
-		if entry and entry.kind == "sheet":
-			state = {"name": message["name"], "has": True, "opened": message["opened"]}
-			self._say("handed_out", file=entry.file, **state)
+		if entry.kind == "sheet":
+			self._say("handed_out", file=entry.file, name=name, has=True, opened=opened)
 
 
 # ====
@@ -6364,7 +6372,6 @@ class KnownHosts:
 		return known
 
 	def places(self) -> list[Address]:
-		"""Where they were last, the one seen last first."""
 		return [(host.last_address, host.port) for host in self.all()]
 
 	def imitated(self, fingerprint: str, title: str, host: str) -> KnownHost | None:
@@ -14790,7 +14797,6 @@ class CommandConnection:
 		self.link.send(line)
 
 	def close(self, reason: str = "left") -> None:
-		"""Send what is queued, then end."""
 		self.link.close(reason)
 
 	def refuse(self, refused: Refused) -> None:
@@ -15486,7 +15492,6 @@ class Commands(Part):
 		self._camera_back = False  # when the own share ends
 
 	def renamed(self, before: str, name: str) -> None:
-		"""Who is called otherwise now is watched on."""
 		self._watch = {name if one == before else one: what for one, what in self._watch.items()}
 
 	def device_changed(self, what: str, state: str, reason: str) -> None:
@@ -16527,7 +16532,6 @@ class Preview:
 				self._turn(what, any(asked))
 
 	def using(self) -> list[str]:
-		"""Which of camera and mic it has open."""
 		return [what for what, device in self._devices.items() if device.on]
 
 	def again(self, what: str) -> None:
@@ -22344,7 +22348,6 @@ class SettingsDialog(Dialog):
 		self._later(100, self._tick)
 
 	def close(self) -> None:
-		"""Take it away; devices that ran for it alone stop."""
 		if self.open:
 			self.preview.try_out(camera=False, mic=False)
 		self._no_tile()
@@ -23641,7 +23644,6 @@ class OneSentenceParser(argparse.ArgumentParser):
 	"""Says what is wrong in one sentence."""
 
 	def error(self, message: str) -> NoReturn:
-		"""Raise UsageError instead of printing the usage."""
 		raise UsageError(message[:1].upper() + message[1:] + ".")
 
 

@@ -586,6 +586,30 @@ def test_who_was_away_is_offered_anew_what_was_handed_out_or_in_meanwhile(lesson
 	assert {one["file"] for one in room.welcome(lesson.member("Ms Lee"))["files"]} == {*files}
 
 
+def test_who_took_a_sheet_while_its_owner_was_away_has_it_and_she_is_told_once(lesson: Lesson) -> None:
+	"""It may be her link that the whole class's fetching breaks."""
+	world, room, state = lesson.world, lesson.world.room, cs.StateManager()
+	sheet = world.offer(lesson.host, kind="sheet")
+	world.note(room.shelf.file_whole(sheet))
+	handed: list[cs.Json] = []
+	for name in ("Ana", "Cleo"):
+		before = lesson.member("Ms Lee")
+		world.leave(before, "lost")
+		world.note(room.shelf.file_saved(sheet, lesson.member(name).id))
+		assert room.shelf.due(lesson.member(name).person) == []
+		now = world.join("Ms Lee", "host", token=world.tokens[before.id])
+		for message in (room.welcome(now), *room.classroom.greeting(now, 0.0)):
+			handed += [one for one in state.apply(message) if one["event"] == "handed_out"]
+	world.say(lesson.member("Ana"), "opened", file=sheet)
+	handed += state.apply(world.heard(now, "file_saved")[-1])
+	assert [(one["name"], one["opened"]) for one in handed] == [
+		("Ana", False),
+		("Cleo", False),
+		("Ana", True),
+	]
+	assert (state.file(sheet).has, state.file(sheet).people) == ({"Ana", "Cleo"}, 2)
+
+
 def test_a_sheet_goes_out_and_work_comes_in(meeting: Starts, tmp_path: Path) -> None:
 	sheet, work = tmp_path / "sheet.pdf", tmp_path / "work.pdf"
 	sheet.write_bytes(b"exercise 3")

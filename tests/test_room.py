@@ -1182,8 +1182,13 @@ class TestFiles:
 			world.note(world.room.shelf.file_saved(file, who.id))
 		assert [m["people"] for m in world.heard(ana, "file_saved")] == [1, 1, 2]
 		assert not world.heard(ben, "file_saved")
-		world.leave(ana)
-		assert world.room.shelf.file_saved(file, ben.id) == [] == world.room.shelf.file_saved("ffff", ben.id)
+		token, dan = world.tokens[ana.id], world.join("Dan")
+		world.leave(ana, "lost")
+		assert said(world.room.shelf.file_saved(file, dan.id)) == set()
+		assert world.room.shelf.file_saved("ffff", ben.id) == []
+		back = world.join("Ana", token=token)
+		world.note(world.room.shelf.file_saved(file, ben.id))
+		assert world.heard(back, "file_saved")[-1]["people"] == 3, "one took it while she was away"
 
 
 # -------------------------------------------------------------------------------- anything at all
