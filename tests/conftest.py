@@ -73,6 +73,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 		return KINDS.index(kind(item)), -next(iter(long.args), 10) if long else 0, light
 
 	items.sort(key=place)
+	for item in items:
+		if "_nodeid" in vars(item):  # where xdist 3.8 writes the group, pytest 9.2 no longer reads it
+			item._id = item._id.parse(item._nodeid)  # type: ignore[attr-defined]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

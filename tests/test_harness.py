@@ -271,6 +271,13 @@ def test_workers_end_one_kind_of_tests_before_the_next_begins(tmp_path: Path) ->
 
 
 @pytest.mark.xdist_group("language")
+def test_the_scheduler_sees_the_group_of_a_test(request: pytest.FixtureRequest) -> None:
+	"""By its id; else each worker opens the meeting that a group shares."""
+	grouped = getattr(request.config.option, "loadgroup", False)
+	assert request.node.nodeid.endswith("@language") == grouped
+
+
+@pytest.mark.xdist_group("language")
 @pytest.mark.parametrize("turned", ["fr", "es"])
 def test_each_test_begins_in_english(turned: str) -> None:
 	"""Whatever the one before it has turned, as a window and a command do."""
