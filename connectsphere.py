@@ -15850,6 +15850,7 @@ class MeetingController:
 		if counters := self.counters.snapshot():
 			log.info("dropped and counted: %s", counters)
 		self.server.end_looking()
+		self.server.tokens.close()  # for who comes back while devices are closed yet
 		for ref in [one for one in self.refs if one != fields.get("ref")]:
 			self.emit("error", ref, **Refused("no_meeting", "The meeting has ended.").event)
 		self.emit(event, **fields)

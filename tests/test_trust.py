@@ -391,6 +391,17 @@ class TestPin:
 
 
 class TestResumeTokens:
+	def test_who_has_left_can_be_back_before_the_own_camera_is_closed(self, tmp_path: Path) -> None:
+		"""Or is somebody else, with a number behind the name."""
+		left = cs.MeetingController(cs.ClientOptions(), tmp_path)
+		left.loop.start()
+		left.do({"do": "leave"})
+		assert left.gui_queue.get(timeout=10)["event"] == "left"
+		back = cs.ResumeTokens(tmp_path)
+		assert back._path == tmp_path / "resume" / "0.json"
+		back.close()
+		left.close()
+
 	def test_survive_a_crash_and_are_replaced(self, tmp_path: Path) -> None:
 		tokens = cs.ResumeTokens(tmp_path)
 		tokens.put(HOST, "m1", "Ana", "one")
