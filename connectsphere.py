@@ -19740,16 +19740,14 @@ class Stage(Painted):
 		if min(size) < 64:  # it is not laid out yet
 			return
 		self.plan.size = size
-		arranged = self.plan.boxes()
-		keys = dict(arranged)
-		for key in [key for key in self.tiles if key not in keys]:
+		boxes = dict(self.plan.boxes())
+		for key in self.tiles.keys() - boxes.keys():
 			self.tiles.pop(key).remove()
-		for key, box in arranged:
-			if key not in self.tiles:
-				self.tiles[key] = PictureBox(self, partial(self._picture, key))
-			self.tiles[key].place(box)
-		self.tiles = {key: self.tiles[key] for key in keys}
-		if self.hover.under not in keys:
+		for key, box in boxes.items():  # they stand in this order from now on
+			tile = self.tiles.pop(key, None)
+			self.tiles[key] = tile = tile or PictureBox(self, partial(self._picture, key))
+			tile.place(box)
+		if self.hover.under not in boxes:
 			self.hover.show(None)
 		self.pages_changed()
 		self._watch()
