@@ -14160,7 +14160,6 @@ class ScreenPlane:
 			link.begin(self._request)
 
 	def _link(self, role: str) -> ScreenLink:
-		self._unlink(role)
 		return self._links.setdefault(role, ScreenLink(self._loop, self._options, role))
 
 	def _unlink(self, role: str) -> None:
