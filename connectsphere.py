@@ -12525,7 +12525,6 @@ class ConferenceServer:
 		self._responder.close(0.5)
 		for session in [*self.sessions.values()]:
 			session.end("moved", **message)
-			self.apply(self.room.leave(session.id, "lost", monotonic()))
 			self._forget(session.id)
 		self.lobby.move_on()
 
@@ -12681,10 +12680,10 @@ class ConferenceServer:
 		if session.stage == "in":
 			session.become("over")
 			log.info("the link to member %d is lost: %s", session.id, reason)
-			self.apply(self.room.leave(session.id, "lost", monotonic()))
 			self._forget(session.id)
 
 	def _forget(self, ident: int) -> None:
+		self.apply(self.room.leave(ident, "lost", monotonic()))  # who was sent out has left
 		self.sessions.pop(ident, None)
 		self.succession.left(ident)
 		self._files.forget(ident)
