@@ -15598,7 +15598,7 @@ class Commands(Part):
 
 	def _do_end(self, command: Json) -> None:
 		if self.state.stands("reconnecting"):  # there is no server to tell
-			self.me.leave("left", command.get("ref"))
+			self.me.leave(command.get("ref"))
 			return
 		self.end_ref = command.get("ref")
 		self._tell_server({**command, "ref": None})  # `ended` is its answer
@@ -15629,7 +15629,7 @@ class Commands(Part):
 		self.me.successors.hand_over(command)
 
 	def _do_leave(self, command: Json) -> None:
-		leave = partial(self.me.leave, "left", command.get("ref"))
+		leave = partial(self.me.leave, command.get("ref"))
 		if not (self.me.requests.waiting and self.me.server.standing):
 			leave()
 			return
@@ -15817,7 +15817,7 @@ class MeetingController:
 
 	def close(self, deadline: float = 3.0) -> None:
 		"""Leave, if still in, and end every thread; may be called twice."""
-		self.post(lambda: self.leave("left"))
+		self.post(self.leave)
 		self.files.close(deadline)
 		self.loop.close(deadline)
 		self.server.end_looking()
@@ -15856,14 +15856,14 @@ class MeetingController:
 		self.state.become("ended", reason=fields.get("reason", ""))
 		self.screen.stop_sharing()
 
-	def leave(self, reason: str, ref: Any = None) -> None:
+	def leave(self, ref: Any = None) -> None:
 		"""Say goodbye and end. The loop's thread."""
 		if self.state.stands("ended"):
 			return
 		link = self.server.link
 		if link and link.welcomed:
 			link.send("leave")
-		self.finish("left", 0, ref=ref, reason=reason)
+		self.finish("left", 0, ref=ref, reason="left")
 		if link:
 			link.close()
 
