@@ -16962,8 +16962,7 @@ class Crowd:
 			elif action < 0.85:
 				person.do({"do": "react", "emoji": self._random.choice("👍👏❤🎉😂")})
 			else:
-				up = not any(one.hand for one in person.snapshot().people if one.name == person.options.name)
-				person.do({"do": "hand", "up": up})
+				person.do({"do": "hand", "up": not person.snapshot().wants("hand")})
 
 
 class DemoWatch:
