@@ -11725,12 +11725,12 @@ class ControlSession:
 		assert stage in " ".join(STAGES[self.stage].values()).split(), (self.stage, stage)
 		self.stage = stage
 
-	def end(self, reason: str, **message: Any) -> None:
-		"""Say a last `message`, if any, and close."""
-		if message:
-			self.send(**message)
+	def end(self, type: str = "", **members: Any) -> None:
+		"""Say a last message of that type, if any, and close."""
+		if type:
+			self.send(type, **members)
 		self.become("over")
-		self.link.close(reason)
+		self.link.close(type or "left")
 
 	def send(self, type: str, **members: Any) -> None:
 		"""Queue a message for this connection."""
@@ -12043,7 +12043,7 @@ class Succession:
 			if self.serving:
 				self._server.lobby.welcome(session, hello)
 			elif serves:
-				session.end("moved", type="moved", **serves)
+				session.end("moved", **serves)
 			else:
 				self._server.lobby.deny(session, "host_alive")
 
@@ -12091,7 +12091,7 @@ class Lobby:
 	def deny(self, session: ControlSession, code: str, **values: Any) -> None:
 		"""Turn someone away."""
 		self._give_back(session)
-		session.end("denied", type="denied", code=code, **values)
+		session.end("denied", code=code, **values)
 
 	def forget(self, session: ControlSession) -> None:
 		"""It waits no longer."""
@@ -12129,7 +12129,7 @@ class Lobby:
 			self.deny(session, "not_allowed", why="turned_away")
 
 	def _on_probe(self, session: ControlSession, probe: Json) -> None:
-		session.end("answered", **self._server.succession.alive(probe["meeting"]))
+		session.end(**self._server.succession.alive(probe["meeting"]))
 
 	def _on_hello(self, session: ControlSession, hello: Json) -> None:
 		if not self._arrivals.take(session.address, monotonic()):
@@ -12524,7 +12524,7 @@ class ConferenceServer:
 		"""Send everyone away with a last `message`, and be found no more."""
 		self._responder.close(0.5)
 		for session in [*self.sessions.values()]:
-			session.end("moved", **message)
+			session.end(**message)
 			self._forget(session.id)
 		self.lobby.move_on()
 
@@ -12565,7 +12565,7 @@ class ConferenceServer:
 			if self.options.standby and not self.over.is_set():  # the meeting goes on at the next one
 				session.link.discard("over")
 			else:
-				session.end("ended", type="ended", code=self.why)
+				session.end("ended", code=self.why)
 
 	def place(self) -> Json:
 		"""Where the meeting is, as the event `serving` says it."""
@@ -12674,7 +12674,7 @@ class ConferenceServer:
 			self.sessions[member.id].send(**message)
 
 	def _closed(self, session: ControlSession, reason: str) -> None:
-		if not session.id and reason != "answered":
+		if not session.id and reason != "alive":
 			self.tried = (*(one for one in self.tried if one != session.address), session.address)[-64:]
 		self.lobby.forget(session)
 		if session.stage == "in":
@@ -12746,7 +12746,7 @@ class ConferenceServer:
 	def _expel(self, effect: Expel) -> None:
 		if session := self.sessions.get(effect.id):
 			log.info("member %d is out: %s", effect.id, effect.message.get("type", "left"))
-			session.end("removed", **effect.message)
+			session.end(**effect.message)
 			self._forget(effect.id)
 
 	def _claim_screen(self, role: str, ticket: str) -> int:

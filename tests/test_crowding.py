@@ -136,12 +136,12 @@ def test_nobody_comes_in_beyond_the_last_place(way: str, world: World) -> None:
 	assert told[-1] == "denied" and len(world.room.members) == cs.MAX_PEOPLE
 
 
-@pytest.mark.parametrize("reason", ["answered", "denied", "gone"])
+@pytest.mark.parametrize("reason", ["alive", "denied", "gone"])
 def test_a_server_that_asks_how_this_one_is_has_not_tried_to_come_in(reason: str) -> None:
 	server = object.__new__(cs.ConferenceServer)
 	server.tried, server.lobby = (), cast(Any, SimpleNamespace(forget=lambda session: None))
 	server._closed(cs.ControlSession(cast(Any, None), ALONE, "over"), reason)
-	assert server.tried == (() if reason == "answered" else (ALONE,))
+	assert server.tried == (() if reason == "alive" else (ALONE,))
 
 
 # -- attempts at the PIN
