@@ -1659,18 +1659,18 @@ class Kind(enum.IntEnum):
 class Sealer:
 	"""AES-128-GCM under one key, for one direction of one plane.
 
-	`layered`: the top two bits of a number are its layer, and each layer counts for itself.
+	The top two bits of a number are the layer of a picture on its way up, and each layer counts for itself;
+	other numbers never become as large.
 	"""
 
-	def __init__(self, key: bytes, *, layered: bool = False):
+	def __init__(self, key: bytes):
 		self._encrypt = AESGCM(key).encrypt
-		self._shift = LAYER_SHIFT if layered else 32
 		self._last: dict[tuple[int, int, int], int] = {}
 		self._small = 0  # the last number of a small message
 
 	def seal(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
 		"""`payload` sealed; SealError unless `number` is higher than any before in its lane."""
-		lane = (kind, ident, number >> self._shift)
+		lane = (kind, ident, number >> LAYER_SHIFT)
 		if not self._last.get(lane, -1) < number <= 0xFFFFFFFF:
 			raise SealError(f"number {number} has run out or would be used twice")
 		self._last[lane] = number
@@ -1715,9 +1715,8 @@ class ReplayWindow:
 class Opener:
 	"""Opens what a Sealer has sealed, then judges replay."""
 
-	def __init__(self, key: bytes, *, layered: bool = False):
+	def __init__(self, key: bytes):
 		self._decrypt = AESGCM(key).decrypt
-		self._shift = LAYER_SHIFT if layered else 32
 		self._windows: dict[tuple[int, int, int], ReplayWindow] = defaultdict(ReplayWindow)
 
 	def open(self, kind: int, ident: int, number: int, sealed: bytes, total: int = 0) -> bytes:
@@ -1728,7 +1727,7 @@ class Opener:
 			)
 		except InvalidTag:
 			raise PeerFault("unsealed") from None
-		if not self._windows[kind, ident, number >> self._shift].accept(number):
+		if not self._windows[kind, ident, number >> LAYER_SHIFT].accept(number):
 			raise PeerFault("replayed")
 		return payload
 
@@ -1807,9 +1806,9 @@ class PathValidation:
 
 	MOST_PENDING = 4
 
-	def __init__(self, ident: int, up: bytes, down: bytes, *, layered: bool):
+	def __init__(self, ident: int, up: bytes, down: bytes):
 		self.id = ident
-		self.opener = Opener(up, layered=layered)
+		self.opener = Opener(up)
 		self.sealer = Sealer(down)
 		self.address: Address | None = None
 		self._number = -1
@@ -10770,7 +10769,7 @@ class RelayPeer:
 	"""One client on the video plane: its path, what it sends, what it is sent."""
 
 	def __init__(self, ident: int, up: bytes, down: bytes, counters: Counters):
-		self.binding = PathValidation(ident, up, down, layered=True)
+		self.binding = PathValidation(ident, up, down)
 		self.incoming = Reassembler(layered=True, counters=counters, only={ident})
 		self.sent = RetransmissionCache()
 		self.challenged = 0.0  # when
@@ -11129,7 +11128,7 @@ class MixerProcess:
 				let_go_of_output(2)
 			case "add":
 				up, down = bytes.fromhex(message["up"]), bytes.fromhex(message["down"])
-				binding = PathValidation(ident, up, down, layered=False)
+				binding = PathValidation(ident, up, down)
 				self._peers[ident] = MixerPeer(binding, message.get("pairs", False))
 				self._mixer.add(ident)
 				self._mixer.mute(ident, True)
@@ -12859,19 +12858,18 @@ class MediaPath:
 	BIND_SECONDS = 5.0
 	UNBOUND_SECONDS = 1.0  # while nothing answers: a mixer that has just begun may have missed the first
 
-	def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool):
+	def __init__(self, port: UdpPort, ident: int, up: str, down: str):
 		self.port = port
 		self.lock = threading.RLock()  # in between sealing and sending the keys must not change
 		self.answered = -math.inf  # when a challenge last came
 		self.rtt = 0.0  # seconds from the bind to it
-		self._layered = layered
 		self.rekey(ident, up, down)
 
 	def rekey(self, ident: int, up: str, down: str) -> None:
 		"""New keys (hex), after a reconnect or for a new mixer; bound anew at once."""
 		with self.lock:
 			self.id = ident
-			self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
+			self.sealer = Sealer(bytes.fromhex(up))
 		self.opener = Opener(bytes.fromhex(down))
 		self._started = self._next_bind = self._bound = monotonic()
 		self._binds = 0
@@ -12912,7 +12910,7 @@ class MediaPlane(ABC):
 
 	def __init__(self, options: ClientOptions, welcome: Json, counters: Counters):
 		self._options, self._counters = options, counters
-		self.path = MediaPath(self._connected(), *self._keys(welcome), layered=self.PLANE == "video")
+		self.path = MediaPath(self._connected(), *self._keys(welcome))
 
 	def _connected(self) -> UdpPort:
 		bind, plane = (self._options.bind or "0.0.0.0", 0), self.PLANE

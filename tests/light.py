@@ -70,12 +70,8 @@ class Light:
 		]
 		self.ports[1].socket.setsockopt(socket.SOL_SOCKET, STAMP, 1)
 		self.ports[1].socket.setsockopt(socket.IPPROTO_UDP, 104, 0)  # each datagram with its own stamp
-		self.video = cs.MediaPath(
-			self.ports[0], self.id, welcome["video_up"], welcome["video_down"], layered=True
-		)
-		self.audio = cs.MediaPath(
-			self.ports[1], self.id, welcome["audio_up"], welcome["audio_down"], layered=False
-		)
+		self.video = cs.MediaPath(self.ports[0], self.id, welcome["video_up"], welcome["video_down"])
+		self.audio = cs.MediaPath(self.ports[1], self.id, welcome["audio_up"], welcome["audio_down"])
 		self.incoming = cs.Reassembler(layered=False, counters=self.counters)
 		self.watch = cs.ReceiverReport()
 		self.sent = cs.RetransmissionCache()

@@ -127,7 +127,7 @@ class Member:
 		udp.connect((LOOPBACK, self.base + (1_000 if plane == "video" else 2_000)))
 		self.udp[plane] = udp
 		up, down = (bytes.fromhex(self.welcome[f"{plane}_{way}"]) for way in ("up", "down"))
-		self.sealers[plane] = cs.Sealer(up, layered=plane == "video")
+		self.sealers[plane] = cs.Sealer(up)
 		ident = self.welcome["id"]
 		for binds in range(1, 30):  # the first may come before the server's planes know of us
 			self._small(plane, cs.Kind.BIND, b"")

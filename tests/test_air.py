@@ -104,7 +104,7 @@ class Relay:
 
 	def __init__(self, people: int) -> None:
 		self.relay = cs.VideoRelay(("10.0.0.1", 1), cs.Counters())
-		self.sealers = {ident: cs.Sealer(bytes(16), layered=True) for ident in range(1, people + 1)}
+		self.sealers = {ident: cs.Sealer(bytes(16)) for ident in range(1, people + 1)}
 		for ident in self.sealers:
 			self.relay.add(ident, bytes(16), bytes(16))
 			self.relay._peers[ident].binding.address = where(ident)

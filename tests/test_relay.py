@@ -25,7 +25,7 @@ class Watcher:
 
 	def __init__(self, ident: int, up: str, down: str, server: cs.Address) -> None:
 		self.port = cs.UdpPort(None, cs.Counters(), connect=server)
-		self.path = cs.MediaPath(self.port, ident, up, down, layered=True)
+		self.path = cs.MediaPath(self.port, ident, up, down)
 		self.incoming = cs.Reassembler(layered=False, counters=cs.Counters())
 		self.number = 0
 		self.nacks: list[cs.Nack] = []
@@ -154,11 +154,11 @@ def test_both_ends_learn_the_round_trip_time_by_validating_the_path() -> None:
 	with contextlib.closing(relay.loop), contextlib.closing(port):
 		relay.add(5, bytes(16), bytes(16))
 		challenge = relay._peers[5].binding.sealer.small(cs.Kind.CHALLENGE, 5, b"token")
-		path = cs.MediaPath(port, 5, "00" * 16, "00" * 16, layered=True)
+		path = cs.MediaPath(port, 5, "00" * 16, "00" * 16)
 		path.bind_due(began := cs.monotonic())
 		path.on_small(challenge, began + 0.04)
 		assert path.rtt == pytest.approx(0.04)
-		sealer = cs.Sealer(bytes(16), layered=True)
+		sealer = cs.Sealer(bytes(16))
 		with mock.patch.object(secrets, "token_bytes", return_value=b"token"):
 			for kind, at in ((cs.Kind.BIND, 1.0), (cs.Kind.ANSWER, 1.03)):
 				datagram = sealer.small(kind, 5, b"token" if kind == cs.Kind.ANSWER else b"")

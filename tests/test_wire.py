@@ -296,7 +296,7 @@ class TestSealing:
 			sealer.seal(Kind.AUDIO, 7, number, b"y")
 
 	def test_layers_count_for_themselves(self) -> None:
-		sealer, opener = Sealer(KEY, layered=True), Opener(KEY, layered=True)
+		sealer, opener = Sealer(KEY), Opener(KEY)
 		for number in (3 << 30 | 5, 1 << 30 | 2, 5, 1 << 30 | 3):
 			sealed = sealer.seal(Kind.VIDEO, 7, number, b"x", 1)
 			assert opener.open(Kind.VIDEO, 7, number, sealed, 1) == b"x"
@@ -325,7 +325,7 @@ class Client:
 	"""The other end of a PathValidation."""
 
 	def __init__(self) -> None:
-		self.sealer, self.opener, self.number = Sealer(KEY, layered=True), Opener(OTHER_KEY), 0
+		self.sealer, self.opener, self.number = Sealer(KEY), Opener(OTHER_KEY), 0
 
 	def small(self, kind: Kind, payload: bytes = b"") -> tuple[int, bytes]:
 		self.number += 1
@@ -342,7 +342,7 @@ HERE, THERE = ("10.0.0.1", 1), ("10.0.0.2", 2)
 
 @pytest.fixture
 def binding() -> PathValidation:
-	return PathValidation(7, KEY, OTHER_KEY, layered=True)
+	return PathValidation(7, KEY, OTHER_KEY)
 
 
 class TestBinding:
@@ -424,7 +424,7 @@ class TestBinding:
 
 	@given(st.integers(0, 2**32 - 1), st.binary(max_size=64), st.booleans())
 	def test_hostile_bytes(self, number: int, data: bytes, bind: bool) -> None:
-		one = PathValidation(7, KEY, OTHER_KEY, layered=True)
+		one = PathValidation(7, KEY, OTHER_KEY)
 		with pytest.raises(PeerFault):
 			if bind:
 				one.on_bind(number, data, HERE, b"token")

@@ -79,7 +79,7 @@ class Talker:
 
 	def __init__(self, ident: int, keys: tuple[str, str], server: cs.Address) -> None:
 		self.port = cs.UdpPort(None, cs.Counters(), connect=server)
-		self.path = cs.MediaPath(self.port, ident, *keys, layered=False)
+		self.path = cs.MediaPath(self.port, ident, *keys)
 		self.seq = self.blocks = 0
 
 	def turn(self) -> None:

@@ -98,7 +98,7 @@ class Client:
 
 	def __init__(self, ident: int, keys: tuple[str, str], server: cs.Address) -> None:
 		self.port = cs.UdpPort(None, cs.Counters(), connect=server)
-		self.path = cs.MediaPath(self.port, ident, *keys, layered=True)
+		self.path = cs.MediaPath(self.port, ident, *keys)
 		self.sent = cs.RetransmissionCache()
 		self.incoming = cs.Reassembler(layered=False, counters=cs.Counters())
 		self.number = 0
