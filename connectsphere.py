@@ -432,6 +432,7 @@ def system_words(error: Exception) -> Words:
 UNREADABLE = "{path} cannot be read: {fault}."
 UNWRITABLE = "{path} cannot be saved: {fault}."
 UNPLAYABLE = "“{key}” is missing or of the wrong kind."
+NO_MEETING = "No meeting was found on this network."
 UNLOADED = "{what} cannot be loaded: {mend}."
 
 
@@ -978,7 +979,7 @@ class Person(Record):
 	role: Annotated[str, _ROLE] = "member"
 	mic: Flag = False
 	camera: Flag = False
-	hand: Time = 0.0  # unix seconds when the hand went up; 0: down
+	hand: Time = 0.0  # when the hand went up, in seconds of the meeting; 0: down
 	sharing: Flag = False
 	paused: Annotated[bool, _flag, "paused?"] = False  # what it shares stands still
 	proof: Proof = field(default_factory=dict, hash=False)  # of the host's right, for everyone to check
@@ -1035,12 +1036,17 @@ class Ad(Record):
 _SERVER = _record({"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 63_535)})
 # ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
 ID_SHIFT, LINE_SHIFT = 20, 32
-# what the host signs: in what order others follow the first of `servers`; until: unix seconds; by
-# server, who has her rights there
+# what the host signs: in what order others follow the first of `servers`; n: grows with each that she
+# signs; by server, who has her rights there
 RECORD = {
-	"meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "until": _COUNT,
+	"meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "n": _COUNT,
 	"servers": _listing(_SERVER, 4), "rights?": _mapping(_TOKEN, _NAME, 1),
 }  # fmt: skip
+
+
+def digest(token: str) -> str:
+	"""The SHA-256 under which a token is kept."""
+	return hashlib.sha256(token.encode()).hexdigest()
 
 
 def permitted(what: str, off: Collection[str], exempt: bool, has_word: bool) -> bool:
@@ -4429,11 +4435,6 @@ class Ticket(NamedTuple):
 	until: float
 
 
-def digest(token: str) -> str:
-	"""The SHA-256 under which a token is kept."""
-	return hashlib.sha256(token.encode()).hexdigest()
-
-
 class NameRegister:
 	"""Who is who for the whole meeting: by resume token, by name, and who was removed.
 
@@ -4706,9 +4707,9 @@ class Classroom:
 		"""It is kept, with what is changed of these persons, and told."""
 		return [Keep("settings", [1]), Keep("people", persons), self.room.tell_all(**self.rules())]
 
-	def greeting(self, member: Member, clock: float) -> list[Json]:
+	def greeting(self, member: Member, now: float) -> list[Json]:
 		"""What a newcomer is told beside the welcome."""
-		left = self.set.ends - clock
+		left = self.set.ends - self.room.lasted(now)
 		asked = [one.message for one in self._tell_question([member])] if self.set.question["answers"] else []
 		more = [{"type": "rooms", "groups": groups}] if (groups := self.grouped["groups"]) else []
 		more += [{"type": "timer", "left": left}] if left > 0 else []
@@ -4905,7 +4906,7 @@ class Classroom:
 
 	def _on_timer(self, member: Member, message: Json) -> Effects:
 		seconds = message["seconds"]
-		self.set.ends = self.room.clock + seconds if seconds else 0.0
+		self.set.ends = self.room.lasted(self.room.now) + seconds if seconds else 0.0
 		return [Keep("settings", [1]), self.room.tell_all("timer", left=seconds)]
 
 	def _on_rename(self, member: Member, message: Json) -> Effects:
@@ -5144,7 +5145,7 @@ class Room:
 		self.planes = Planes(self)
 		self.streams = Streams(self)
 		self.counter = self.newest_id = 0
-		self.began = 0.0  # unix seconds
+		self.began = 0.0
 		self.epoch = 1  # which server of the meeting this is
 		self.served_by = host  # at whose computer
 		self.chat = Chat(self)
@@ -5235,9 +5236,13 @@ class Room:
 		kinds = {part: kind.shape(kept=True) for part, (kind, _) in self.parts().items()}
 		return [*ROOM_FACTS, *(f"{part}.{name}" for part, names in kinds.items() for name in names)]
 
-	def export(self, now: float, clock: float, *changes: Keep) -> Json:
+	def lasted(self, now: float) -> float:
+		"""The meeting's own clock, by which hands are up and the timer ends: seconds that it has run."""
+		return round(now - self.began, 3)
+
+	def export(self, now: float, *changes: Keep, **more: float) -> Json:
 		"""What `load` needs: all of it or, for a journal, what has changed; null where something is gone."""
-		state: Json = {"now": now, "clock": clock, **{name: getattr(self, name) for name in ROOM_FACTS}}
+		state: Json = {"now": now, **more, **{name: getattr(self, name) for name in ROOM_FACTS}}
 		parts = self.parts()
 		for part, keys in changes or [(part, records) for part, (_, records) in parts.items()]:
 			records = parts[part][1]
@@ -5245,10 +5250,11 @@ class Room:
 			state[part] = {**state.get(part, {}), **entries}
 		return state
 
-	def load(self, state: Json, now: float, clock: float) -> None:
-		"""Be the room that was exported as `state`, on a computer whose clocks say `now` and `clock`."""
+	def load(self, state: Json, then: float) -> None:
+		"""Be the room that was exported as `state` when this computer's clock said `then`."""
 		for name in ROOM_FACTS:
 			setattr(self, name, state[name])
+		self.began += then - state["now"]
 		for part, (kind, records) in self.parts().items():
 			records.clear()
 			for key, entry in state[part].items():
@@ -5258,7 +5264,7 @@ class Room:
 		for claim in self.names.people.values():
 			for name in ("until", "came", "since", "went"):
 				if (at := getattr(claim, name)) and at < FOREVER:
-					setattr(claim, name, round(at + (now - state["now"]) - (clock - state["clock"]), 3))
+					setattr(claim, name, round(at + then - state["now"], 3))
 			self.names.own(claim)
 		for member in self.members.values():
 			self.streams.allocator.join(member.id, member.features)
@@ -5276,7 +5282,7 @@ class Room:
 			claim.last, claim.camera = ident, member.camera
 		self.counter, self.newest_id = self.counter + NUMBER_GAP, self.newest_id + NUMBER_GAP
 
-	def copy(self, heir: str, now: float, clock: float, part: str, key: int | str) -> Json:
+	def copy(self, heir: str, now: float, part: str, key: int | str) -> Json:
 		"""What a standby of the fingerprint `heir` gets to know of one record: nothing private."""
 		kind, records = self.parts()[part]
 		one, kept = records.get(key), None
@@ -5284,11 +5290,11 @@ class Room:
 			kept = kind(**{name: getattr(one, name) for name in HEIRLOOMS[part]}).message(kept=True)
 			if part == "people":
 				kept["tokens"] = [one.heirs[heir]] if heir in one.heirs else []
-		return {**self.export(now, clock, Keep("lines", ())), part: {str(key): kept}}
+		return {**self.export(now, Keep("lines", ())), part: {str(key): kept}}
 
-	def inherit(self, copy: Json, epoch: int, name: str, now: float, clock: float) -> None:
-		"""Be the server after the one that has made the `copy`, at the computer of `name`."""
-		self.load({**{part: {} for part in self.parts()}, **copy}, now, clock)
+	def inherit(self, copy: Json, epoch: int, name: str, now: float, then: float) -> None:
+		"""Be the server after the one that has made the `copy`, had `then`, at the computer of `name`."""
+		self.load({**{part: {} for part in self.parts()}, **copy}, then)
 		offers = {**self.shelf.offers}
 		self.outlive(now)
 		self.shelf.offers |= offers  # sent anew
@@ -5402,7 +5408,7 @@ class Room:
 	def _on_hand(self, member: Member, message: Json) -> Effects:
 		if message["up"] == bool(member.hand):
 			return [member.told("state", user=member.message())]
-		return [Keep("members", [member.id]), self.change(member, hand=self.clock * message["up"])]
+		return [Keep("members", [member.id]), self.change(member, hand=self.lasted(self.now) * message["up"])]
 
 	def tick(self, now: float) -> Effects:
 		"""Once in a while: layers whose time is over, tickets that have run out, files nobody will send."""
@@ -6013,7 +6019,7 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
 		words = "The firewall of the host {address} blocks port {port} of “{title}”."
 		yield _find("meeting", "bad", words, "" if works else "host_blocked", ALLOW, **seen._asdict())
 	if not facts.meetings and not facts.other_versions:
-		yield _find("meeting", "warn", "No meeting was found on this network.")
+		yield _find("meeting", "warn", NO_MEETING)
 
 
 def _on_broadcast(facts: Facts) -> Iterator[Finding]:
@@ -6114,7 +6120,15 @@ def _usual_home() -> Path:
 
 
 SHELF = "connectsphere-files-"
-LEFT_OVER = 600.0  # s untouched: a killed server's
+LEFT_OVER = 3_600.0  # s untouched: a killed program's
+
+
+def sweep(*paths: Path) -> None:
+	"""Delete what killed programs have left of these files and folders."""
+	for old in paths:
+		with suppress(OSError):  # swept by another program, or held
+			if time.time() - old.stat().st_mtime > LEFT_OVER:
+				shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def home_directory() -> Path:
@@ -6132,10 +6146,7 @@ def home_directory() -> Path:
 		home = Path(tempfile.mkdtemp(prefix=APP_NAME.lower()))
 		os.environ["CONNECTSPHERE_HOME"] = str(home)  # for children, too
 		atexit.register(shutil.rmtree, home, ignore_errors=True)
-	for old in (*home.glob("journal/*.sealed"), *home.glob(f"{SHELF}*")):  # which killed servers left
-		with suppress(OSError):
-			if time.time() - old.stat().st_mtime > LEFT_OVER:
-				shutil.rmtree(old) if old.is_dir() else old.unlink()
+	sweep(*home.glob("journal/*.sealed"), *home.glob(f"{SHELF}*"))
 	return home
 
 
@@ -6322,7 +6333,7 @@ def is_fingerprint(value: object) -> bool:
 
 @frozen
 class KnownHost(Record):
-	"""A host that was accepted before; times in unix seconds."""
+	"""A host that was accepted before; `last_seen`, in unix seconds, grows even where the clock goes back."""
 
 	fingerprint: Digest
 	title: Name
@@ -6361,7 +6372,8 @@ class KnownHosts:
 			old = self._hosts.get(fingerprint)
 			was_at = old.last_address if old else ""
 			names = clean_name(title, MAX_TITLE), clean_name(host)
-			known = KnownHost(fingerprint, *names, time.time(), address or was_at, **more)
+			seen = max([time.time(), *(one.last_seen + 1 for one in self._hosts.values())])
+			known = KnownHost(fingerprint, *names, seen, address or was_at, **more)
 			self._hosts[fingerprint] = known
 			if len(self._hosts) > self._MOST:
 				dropped = min(self._hosts, key=lambda one: self._hosts[one].last_seen)
@@ -6510,19 +6522,21 @@ def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 	return False
 
 
-RECORD_SECONDS = 43_200
-
-
 def read_record(told: Json, key: str) -> Json:
-	"""The succession record that the owner of the public `key` has signed; PeerFault if it is over."""
+	"""The succession record that the owner of the public `key` has signed; PeerFault if it is none."""
 	try:
 		_verify(key, told, SUCCESSION + told["record"].encode())
 	except (KeyError, ValueError, InvalidSignature):
 		raise PeerFault("record", "not the host's") from None
 	record = _shaped(parse_json(told["record"].encode()), RECORD)
-	if record["host_key"] != key or record["until"] < time.time() or not record["servers"]:
-		raise PeerFault("record", "over")
+	if record["host_key"] != key or not record["servers"]:
+		raise PeerFault("record", "of another host")
 	return record
+
+
+def servers_of(record: Json) -> list[str]:
+	"""Their fingerprints, in the order of the record."""
+	return [one["fingerprint"] for one in record.get("servers", ())]
 
 
 class PinProof:
@@ -7903,7 +7917,7 @@ class RunningMeeting:
 	def keep(self, facts: Json) -> bool:
 		"""This process serves that meeting; False where another one does, or the disk does not take it."""
 		self._lock = self._lock or lock_file(self._lock_path)
-		facts = {**facts, "pid": os.getpid(), "since": time.time()}
+		facts = {**facts, "pid": os.getpid()}
 		return bool(self._lock) and _save_json(self.path, facts)
 
 	def served(self) -> bool:
@@ -11482,7 +11496,6 @@ class FileStore:
 
 	MOST = 64  # at once: then who has not begun makes way, or the busiest address
 	MOST_A_PERSON = 8
-	HEARTBEAT = 60.0
 
 	_room: Room
 	_loop: Loop
@@ -11493,7 +11506,6 @@ class FileStore:
 
 	def __post_init__(self) -> None:
 		self._folder: Path | None = None  # none: no disk takes any file
-		self._beat = -math.inf
 		self._lock = threading.Lock()
 		self._connections: dict[FileConnection, Worker] = {}
 		self._stored: dict[str, StoredFile] = {}
@@ -11507,10 +11519,9 @@ class FileStore:
 				self._folder = Path(tempfile.mkdtemp(prefix=SHELF, dir=place))
 				return
 
-	def tick(self, now: float) -> None:
-		"""Show that the folder is in use."""
-		if self._folder and now - self._beat > self.HEARTBEAT:
-			self._beat = now
+	def tick(self) -> None:
+		"""Show that the folder is in use, also by a clock that was set."""
+		if self._folder:
 			with suppress(OSError):
 				os.utime(self._folder)
 
@@ -11794,7 +11805,6 @@ class Orphan:
 MOST_STANDBYS = 3
 PROBE_EVERY = 60.0
 LOOK_EVERY = 2.0  # for another server of the same meeting
-RENEW_SECONDS = 3_600  # after so many the record is signed again
 
 
 @entity
@@ -11824,17 +11834,13 @@ class Succession:
 		self._wanted: tuple[list[int], list[Json]] | None = None  # who was asked to sign what
 		self._copy: Json = {}
 		self._linked = False
-		self._looked = self._signed_at = 0.0
+		self._looked = self._signed_at = self._copied = 0.0
 		self._last = 0  # the epoch of the server before
 
 	# -- while it serves
 
-	def recall(self) -> None:
-		"""A server that was started again knows who was to go on."""
-		with suppress(PeerFault):
-			self._take(self._room.classroom.set.signed)
-
-	def _take(self, told: Json) -> None:
+	def take(self, told: Json) -> None:
+		"""The host has signed who goes on; PeerFault where not."""
 		self.record = read_record(told, self._options.host_key)
 		self.signed, self._signed_at = {key: told[key] for key in SIGNED}, monotonic()
 
@@ -11878,7 +11884,8 @@ class Succession:
 				if heir not in self._standbys():
 					raise Refused("no_such_person")
 				self._heir, self._signed_at = message["to"], monotonic()
-				self.have_signed(anew=True)
+				self._wanted = None
+				self.have_signed()
 				self._pass_on()
 			case "serving" if volunteer and member.id == self._heir:
 				self.give_way(volunteer.server, self._room.epoch + self._place_of(volunteer.server))
@@ -11909,8 +11916,6 @@ class Succession:
 			one.probed = now
 		if due:
 			self._ask([one.server for one in due], self._reached)
-		if self.record.get("until", math.inf) - time.time() < RECORD_SECONDS - RENEW_SECONDS:
-			self.have_signed(anew=True)
 		others = self._others()
 		if self.serving and others and not self._hosts() and now - self._looked > LOOK_EVERY:
 			self._looked = now
@@ -11942,10 +11947,10 @@ class Succession:
 		for one in to or self._standbys():
 			for part, keys in changes:
 				for key in keys:
-					state = self._room.copy(one.server["fingerprint"], monotonic(), time.time(), part, key)
+					state = self._room.copy(one.server["fingerprint"], monotonic(), part, key)
 					self._tell(one.member.id, "copy", state=state)
 
-	def have_signed(self, *, anew: bool = False) -> None:
+	def have_signed(self) -> None:
 		"""Have the host sign who goes on, where that has changed."""
 		place = self._server.place()
 		own = {key: place[key] for key in ("fingerprint", "address", "port")} | {"name": self._room.served_by}
@@ -11953,7 +11958,7 @@ class Succession:
 		servers = [own, *({**one.server, "name": name_of(one.member.person)} for one in self._standbys())]
 		hosts, old = self._hosts()[:1], self._wanted
 		due = servers[1:] or self.record or old
-		if self.serving and hosts and due and (anew or (hosts, servers) != old):
+		if self.serving and hosts and due and (hosts, servers) != old:
 			self._wanted = hosts, servers
 			self._tell(hosts[0], "sign", servers=servers)
 
@@ -11961,7 +11966,7 @@ class Succession:
 		record = read_record(message, self._options.host_key)
 		if (record["meeting"], record["epoch"]) != (self._room.meeting, self._room.epoch):
 			raise PeerFault("record", "of another server")
-		self._take(message)
+		self.take(message)
 		self._room.classroom.set.signed = self.signed
 		told = self._room.tell_all("record", **self.signed)
 		self._server.apply([Keep("settings", [1]), told])
@@ -11970,7 +11975,7 @@ class Succession:
 
 	def _place_of(self, server: Json) -> int:
 		"""0 is the server that the record was signed for."""
-		places = [one["fingerprint"] for one in self.record.get("servers", ())]
+		places = servers_of(self.record)
 		return places.index(server["fingerprint"]) if server["fingerprint"] in places else 0
 
 	def _others(self) -> list[Json]:
@@ -12009,8 +12014,9 @@ class Succession:
 		match order["do"]:
 			case "copy":
 				fold(self._copy, order["state"])
+				self._copied = monotonic()
 			case "record":
-				self._take(order)
+				self.take(order)
 			case "linked":
 				self._linked, self._last = order["on"], max(self._last, order["epoch"])
 			case "serve":
@@ -12033,7 +12039,7 @@ class Succession:
 				serves = {"server": server, "epoch": answer["epoch"]}
 			alive |= answer.get("linked", False) or answer.get("serving", False)
 			alive |= not self._place_of(server) and answer.keys() == {"udp"}
-		if not alive and own and self._copy and self.record["until"] > time.time():
+		if not alive and own and self._copy:
 			self._serve(self._last + own)
 		for session, hello in asking.items():
 			if session.link.closed:
@@ -12048,7 +12054,7 @@ class Succession:
 
 	def _serve(self, epoch: int) -> None:
 		if not self.serving:
-			self._room.inherit(self._copy, epoch, self._options.standby, monotonic(), time.time())
+			self._room.inherit(self._copy, epoch, self._options.standby, monotonic(), self._copied)
 			self.serving = True
 			self._server.appear()
 
@@ -12405,13 +12411,13 @@ class Keeper:
 
 	def start(self) -> None:
 		"""Go on with the meeting that the journal holds, if there is one, or begin one."""
-		now, clock, state = monotonic(), time.time(), self._journal.read()
-		away = clock - state.get("clock", 0.0)
+		now, state = monotonic(), self._journal.read()
+		away = max(0.0, time.time() - state.get("clock", 0.0))  # who knows, where the clock was set back
 		if away <= RESUME_SECONDS:
-			self._room.load(state, now, clock)
+			self._room.load(state, now - away)
 			self._room.outlive(now)
 			log.warning("the meeting goes on after %.0f s without its server", away)
-		self._journal.write(self._room.export(now, clock))
+		self._journal.write(self._room.export(now, clock=time.time()))
 		self._disk.start()
 
 	def keep(self, *changes: Keep) -> None:
@@ -12421,7 +12427,8 @@ class Keeper:
 			return
 		whole = self._missed or (not changes and (self._journal.full or self._journal.lost))
 		self._missed, self._kept, self._written = False, monotonic(), threading.Event()
-		state = self._room.export(self._kept, time.time(), *() if whole else changes or [Keep("lines", ())])
+		parts = () if whole else changes or [Keep("lines", ())]
+		state = self._room.export(self._kept, *parts, clock=time.time())
 		write = self._journal.write if whole else self._journal.append
 		self._disk.post(partial(self._keep, write, state, self._written))
 		if changes and (began := monotonic()) >= self._waits_at:
@@ -12457,7 +12464,7 @@ class ConferenceServer:
 		self.ports = Ports.at(options.base)
 		self.counters = Counters()
 		self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
-		self.room.shelf.limits, self.room.began = options, time.time()
+		self.room.shelf.limits, self.room.began = options, monotonic()
 		facts = options.title, options.host_name, options.pin
 		journal = Journal(identity, options.base, options.bind, *facts, *self.room.form())
 		self.loop = Loop("control", self.counters)
@@ -12502,7 +12509,8 @@ class ConferenceServer:
 			raise
 		if self._keeper:
 			self._keeper.start()
-		self.succession.recall()
+		with suppress(PeerFault):
+			self.succession.take(self.room.classroom.set.signed)
 		if self.options.pin:
 			importlib.import_module("spake2")  # a missing package is said now
 		self._note_running()
@@ -12653,7 +12661,7 @@ class ConferenceServer:
 		self.sessions[member.id] = session
 		keys = self.media.add(member.id)
 		welcome = {**self.room.welcome(member), **keys, "resume": token, "features": FEATURES}
-		welcome["lasted"] = max(0.0, time.time() - self.room.began)
+		welcome["lasted"] = self.room.lasted(now := monotonic())
 		if self.options.host_key:
 			welcome["host_key"] = self.options.host_key
 		if self.succession.signed:
@@ -12661,7 +12669,7 @@ class ConferenceServer:
 		if role == "host":
 			welcome["pin"] = self.lobby.pin
 		session.welcome(welcome)
-		for message in self.room.classroom.greeting(member, time.time()):
+		for message in self.room.classroom.greeting(member, now):
 			session.send(**message)
 		self._tell_leader(member)
 		self.succession.have_signed()
@@ -12701,7 +12709,7 @@ class ConferenceServer:
 			self.over.set()  # as `--end` asks
 		else:
 			self._note_running()  # again where somebody just looked whether a meeting runs
-		self._files.tick(now)
+		self._files.tick()
 		for session in list(self.sessions.values()):
 			if now - session.heard > SILENT_SECONDS:
 				session.link.discard("silent")
@@ -14253,7 +14261,6 @@ MOVING_FILES = 4
 PROGRESS_SECONDS = 0.25
 FRUITLESS_TRIES = 6
 _PART = ".connectsphere-"
-_LEFT_OVER = 3_600.0  # seconds: a part untouched for so long was left by a killed program
 
 
 def downloads_folder(chosen: str) -> Path:
@@ -14312,15 +14319,6 @@ def _locally(code: str, words: str, path: object) -> Iterator[None]:
 		yield
 	except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
 		raise Refused(code, words, path=str(path), fault=system_words(error)) from None
-
-
-def _sweep(folder: Path) -> None:
-	with _locally(*UNSAVED, folder):
-		folder.mkdir(parents=True, exist_ok=True)
-		for old in folder.glob(f"{_PART}*.part"):
-			with suppress(OSError):  # swept by another transfer, or held
-				if time.time() - old.stat().st_mtime > _LEFT_OVER:
-					old.unlink()
 
 
 ON_ITS_WAY = "{name} is on its way already."
@@ -14682,11 +14680,12 @@ class FileTransfers:
 				raise PeerFault("bad_answer")
 
 	def _fetch(self, transfer: Transfer) -> None:
-		_sweep(self.folder)
 		part = self.folder / f"{_PART}{secrets.token_hex(8)}.part"
 		whole = hashlib.sha256()
 		try:
 			with _locally(*UNSAVED, self.folder):
+				self.folder.mkdir(parents=True, exist_ok=True)
+				sweep(*self.folder.glob(f"{_PART}*.part"))
 				out = part.open("xb", buffering=0)
 			with out:
 				self._persist(transfer, lambda: self._receive_bytes(transfer, out, whole))
@@ -15069,7 +15068,7 @@ class ServerLink(Part):
 
 	def _resume_token(self, fingerprint: str) -> tuple[str, bool]:
 		listed, token = self.me.successors.lists(fingerprint), None
-		if not listed or self.me.successors.record["servers"][0]["fingerprint"] == fingerprint:
+		if not listed or servers_of(self.me.successors.record)[0] == fingerprint:
 			token = self.tokens.get(fingerprint, self.meeting, self.asked_name)
 		return (token or self.token_at(fingerprint), bool(token) or listed)
 
@@ -15115,7 +15114,7 @@ class ServerLink(Part):
 		if live:
 			self.lost_at = now
 			self.state.become("reconnecting", reason=refused.reason)
-			self.me.successors.lost()
+			self.me.successors.tell_child("linked", on=False, epoch=self.shot.epoch)
 			if self.link:
 				self.me.requests.forget_dropped(self.link)
 			self.me.files.disconnect()
@@ -15182,8 +15181,9 @@ class ServerLink(Part):
 		for known in self._known.all() if "record" in message else ():
 			with suppress(PeerFault):
 				record = read_record(message["record"], known.host_key)
-				named = {one["fingerprint"] for one in record["servers"]}
-				if record["meeting"] == message["meeting"] and self.link and self.link.fingerprint in named:
+				fresh = record["n"] >= self.me.successors.newest(known.host_key)
+				ours = fresh and record["meeting"] == message["meeting"]
+				if ours and self.link and self.link.fingerprint in servers_of(record):
 					self.options.teacher = known.host_key
 					return True
 		return False
@@ -15281,8 +15281,11 @@ class Successors(Part):
 
 	def lists(self, fingerprint: str) -> bool:
 		"""Whether the host has named that server."""
-		servers = self.record.get("servers", ()) if self.record.get("until", 0) > time.time() else ()
-		return any(one["fingerprint"] == fingerprint for one in servers)
+		return fingerprint in servers_of(self.record)
+
+	def newest(self, key: str) -> int:
+		"""The number of the last record seen of the host of that public key, in whatever meeting."""
+		return self._settings.get(f"signed {key}", 0)
 
 	def _on_record(self, told: Json) -> None:
 		try:
@@ -15293,19 +15296,20 @@ class Successors(Part):
 	def take(self, told: Json) -> None:
 		"""The host has signed who goes on; PeerFault where not, or where this is an old one."""
 		record = read_record(told, self.options.teacher)
-		age = operator.itemgetter("epoch", "until")
+		age = operator.itemgetter("epoch", "n")
 		if (self.record and age(record) < age(self.record)) or record["meeting"] != self.me.server.meeting:
 			raise PeerFault("record", "of another meeting or time")
 		self.record, self._signed = record, {key: told[key] for key in SIGNED}
+		self._settings.set(f"signed {record['host_key']}", record["n"])
 		self.options.rights = record.get("rights", {})
 		names = tuple(one["name"] for one in record["servers"][1:])
 		if names != self.shot.heirs:
 			self.state.update(heirs=names)
 			self.me.emit("succession", names=list(names))
-		servers = [one["fingerprint"] for one in record["servers"]]
-		digests = {one: hashlib.sha256(self.me.server.token_at(one).encode()).hexdigest() for one in servers}
+		servers = servers_of(record)
+		digests = {one: digest(self.me.server.token_at(one)) for one in servers}
 		self.me.send("claims", digests=digests)
-		self._tell_child("record", **self._signed)
+		self.tell_child("record", **self._signed)
 		if self.options.host_key:
 			_save_json(self._home / LAST_RECORD, self._signed)
 			before, own = self._named, self.serving.get("fingerprint", self._here)
@@ -15316,16 +15320,17 @@ class Successors(Part):
 	def _on_sign(self, message: Json) -> None:
 		"""Sign who goes on. Elsewhere than at home the host names nobody new."""
 		own, home = HostRight(self.options.host_key), load_identity(self._home).fingerprint
-		servers = [one["fingerprint"] for one in message["servers"]]
-		known = {home, *(one["fingerprint"] for one in self.record.get("servers", ()))}
+		servers, known = servers_of(message), {home, *servers_of(self.record)}
 		if servers[0] != self._here or (self._here != home and not known.issuperset(servers)):
 			raise PeerFault("record", "names others")
 		now, given = self.shot, self._given
+		# whatever her clock does, in this meeting and from one to the next
+		number = 1 + max(int(time.time()), self.newest(own.public))
 		record = {
 			"meeting": now.meeting, "title": now.title, "pin": bool(now.pin), "epoch": now.epoch,
 			"servers": message["servers"],
 			"rights": {one["fingerprint"]: given for one in message["servers"] if one["name"] == given},
-			"host_key": own.public, "until": int(time.time()) + RECORD_SECONDS,
+			"host_key": own.public, "n": number,
 		}  # fmt: skip
 		self.me.send("record", **own.sign(json.dumps(record)))
 
@@ -15336,7 +15341,7 @@ class Successors(Part):
 		servers = self.record["servers"] if self.lists(self._here) else []
 		options, goal = self.options, self._goal
 		if not goal and len(servers) > 1 and lost > self.PATIENCE:
-			here = [one["fingerprint"] for one in servers].index(self._here) + 1
+			here = servers_of(self.record).index(self._here) + 1
 			goal, self._turn = [*servers[here:], *servers[:here]][self._turn % len(servers)], self._turn + 1
 			options.address, options.port = self._reached.get(
 				goal["fingerprint"], (goal["address"], goal["port"])
@@ -15360,9 +15365,6 @@ class Successors(Part):
 			self._alive = 0
 			self.me.emit("reconnecting", **refused.event)
 
-	def lost(self) -> None:
-		self._tell_child("linked", on=False, epoch=self.shot.epoch)
-
 	def arrived(self, message: Json, fingerprint: str) -> bool:
 		"""In at a server; whether that is another one."""
 		before, self._here, self._turn, self._alive = self._here, fingerprint, 0, 0
@@ -15372,7 +15374,7 @@ class Successors(Part):
 			self._on_record(told)
 			if self.options.host_key and not self.record:  # shown another's, she has her own
 				self._on_record(_load_json(self._home / LAST_RECORD))
-		self._tell_child("linked", on=True, epoch=message["epoch"])
+		self.tell_child("linked", on=True, epoch=message["epoch"])
 		if message["role"] != "host" and self._agreed():
 			self._start()
 		self._offer()
@@ -15432,8 +15434,8 @@ class Successors(Part):
 		elif told["event"] == "serving":
 			self.serving = told
 			if self._signed:
-				self._tell_child("record", **self._signed)
-			self._tell_child("linked", on=True, epoch=self.shot.epoch)
+				self.tell_child("record", **self._signed)
+			self.tell_child("linked", on=True, epoch=self.shot.epoch)
 			self._offer()
 
 	def _offer(self) -> None:
@@ -15444,15 +15446,16 @@ class Successors(Part):
 			place = {"fingerprint": own, "port": port, "rank": 2 * (not wired) + (not on_mains())}
 			self.me.send("standing_by", **place)
 
-	def _tell_child(self, do: str, **more: Any) -> None:
+	def tell_child(self, do: str, **more: Any) -> None:
+		"""Give the own standby an order."""
 		if self._child:
 			self._child.tell(do, **more)
 
 	def _on_serve(self, message: Json) -> None:
-		self._tell_child("serve", epoch=message["epoch"])
+		self.tell_child("serve", epoch=message["epoch"])
 
 	def _on_copy(self, message: Json) -> None:
-		self._tell_child("copy", state=message["state"])
+		self.tell_child("copy", state=message["state"])
 		lines, self._lines = self._lines, []
 		for line in lines:
 			self.me.send("line", **line)
@@ -15979,14 +15982,13 @@ class MeetingController:
 			server.tokens.put(fingerprint, server.meeting, server.asked_name, message["resume"])
 			link.send("resumed")
 		back = self.state.stands("reconnecting")
-		self.state.update(fingerprint=fingerprint)
+		self.state.update(fingerprint=fingerprint, since=monotonic() - message.get("lasted", 0.0))
 		if back:
 			where = {key: message[key] for key in ("epoch", "served_by")}
 			self.emit("reconnected", seconds=round(monotonic() - server.lost_at, 2), **where)
 			self.media.encode({"layers": {}})
 			self.media.go_on(message)
 		else:
-			self.state.update(since=monotonic() - message.get("lasted", 0.0))
 			keys = ("id", "name", "meeting", "title", "host", "role", "epoch", "served_by")
 			told = {key: message[key] for key in keys}
 			self.emit("joined", **told, address=self.options.address, encrypted=True)
@@ -21089,7 +21091,7 @@ class AttendeesPanel:
 	def _person(self, one: Person, hands: list[Person]) -> PersonRow:
 		shot, facts, choices = self._shot, list[str](), list[tuple[str, Act]]()
 		if one.hand:
-			waited = max(0, int(time.time() - one.hand))
+			waited = max(0, int(monotonic() - shot.since - one.hand))
 			facts.append(f"{hands.index(one) + 1} · {waited // 60}:{waited % 60:02}")
 			if shot.leads:
 				choices = [
@@ -21667,7 +21669,7 @@ class StartView:
 
 	def _list(self, found: Sequence[MeetingAd], late: bool) -> None:
 		rows: list[Row] = [MeetingRow(one, one == self.chosen, partial(self._choose, one)) for one in found]
-		looking = "No meeting was found on this network." if late else "Looking for meetings…"
+		looking = NO_MEETING if late else "Looking for meetings…"
 		notes = looking, system_asks("find")
 		self.list.show(rows or [NoteRow(tr(words)) for words in notes if words])
 		if asked := self._asks(self.chosen):
@@ -21703,7 +21705,7 @@ class StartView:
 
 	def _join(self) -> None:
 		if self.chosen is None:
-			self.say("No meeting was found on this network.")
+			self.say(NO_MEETING)
 		elif self.chosen not in self.backend.find():
 			self.say(Words("{name}: {fact}", name=self.chosen.title, fact=Words("no longer offered")))
 		else:
@@ -22957,7 +22959,7 @@ class MainAppView:
 		self.talk = Talk(look.root, lambda on: self.act("mic", on=on, held=True))
 		self.events = EventWords(self)
 		self.actions = Actions(self)
-		self._started = monotonic()
+		self._started, self._begun = monotonic(), time.strftime("%Y-%m-%d %H.%M")
 		self._readdress = -math.inf
 		self._warned_muted = -math.inf
 		self._settled = False  # the first minute is over
@@ -23018,8 +23020,7 @@ class MainAppView:
 		if now >= self._readdress:  # the host may move, this computer may get another address
 			self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
 			if shot.role == "host":
-				begun = clock(time.time() - now + self._started, "%Y-%m-%d %H.%M")
-				name = f"{begun} {safe_file_name(shot.title)}.csv"
+				name = f"{self._begun} {safe_file_name(shot.title)}.csv"
 				self.act("attendance", path=str(self.backend.downloads() / name), ref="list")
 		self.top.show(shot, self.stage.plan.layout, now, self.address)
 		if (shot.hands or self.attendees.gone) and int(now) != self._second:
@@ -23584,8 +23585,8 @@ class WindowLoop:
 		if self.root.winfo_width() > 1:  # it was shown
 			self.backend.set_setting("window", self.root.geometry())
 		self.cancel()
-		for timer in self.root.tk.splitlist(self.root.tk.call("after", "info")):
-			self.root.tk.call("after", "cancel", timer)
+		for timer in self._after("info"):
+			self._after("cancel", timer)
 		if view := self.view or self.start:
 			view.close()
 		self.view = None
@@ -24151,7 +24152,7 @@ def role_list(options: Namespace) -> int:
 	for address, version in others:
 		print(f"{address}: {Refused('other_version').reason} ({version}).")
 	if not ads and not others:
-		print("No meeting was found on this network.")
+		print(NO_MEETING)
 	return 0
 
 

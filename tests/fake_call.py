@@ -151,7 +151,7 @@ class FakeController:
 			case {"do": "mic" | "camera" as what, "on": on}:
 				self.change_person(me, **{what: on})
 			case {"do": "hand", "up": up}:
-				self.change_person(me, hand=time.time() if up else 0.0)
+				self.change_person(me, hand=time.monotonic() - shot.since if up else 0.0)
 			case {"do": "share", "on": on}:
 				self.change(presenter=me if on else 0)
 			case {"do": "react", "emoji": emoji}:

@@ -87,7 +87,7 @@ class World:
 		return f"{self.number:0{2 * octets}x}"
 
 	def exported(self, *changes: Keep) -> Json:
-		return as_json(self.room.export(self.now, 1e9 + self.now, *changes))
+		return as_json(self.room.export(self.now, *changes))
 
 	def note(self, effects: list[Effect]) -> list[Effect]:
 		for key, value in self.exported(
@@ -321,12 +321,12 @@ def test_private_things_are_never_another_persons(
 	assert world.told[eve.id][-1]["code"] == "no_such_file"
 
 
-def loaded(world: World, state: Json, now: float = math.nan) -> Room:
+def loaded(world: World, state: Json, then: float = math.nan) -> Room:
 	"""Another room that goes on from `state`, and gives the tokens that the world's would give."""
 	number = itertools.count(world.number + 1)
 	other = Room("", "", "", lambda n: f"{next(number):0{2 * n}x}")
 	other.shelf.limits = world.room.shelf.limits
-	other.load(as_json(state), world.now if math.isnan(now) else now, 1e9 + world.now)
+	other.load(as_json(state), world.now if math.isnan(then) else then)
 	return other
 
 
@@ -382,13 +382,27 @@ def test_hands_keep_their_order_over_breaks_and_crashes(world: World, host: Memb
 	assert not world.join(token=world.tokens[back[0].id]).hand
 
 
+def test_hands_and_the_timer_go_by_the_time_of_the_meeting(world: World, host: Member) -> None:
+	"""Not by the computer's clock, which is set in between."""
+	raised = [world.join(name) for name in ("Ana", "Ben")]
+	for clock, one in zip((2e9, 1e9), raised, strict=True):
+		world.now += 1.0
+		world.note(world.room.handle(one.id, {"type": "hand", "up": True}, world.now, clock))
+		world.note(world.room.handle(host.id, {"type": "timer", "seconds": 60}, world.now, clock))
+	hands = [world.room.members[one.id].hand for one in raised]
+	assert hands == [world.room.lasted(world.now - 1.0), world.room.lasted(world.now)]
+	newcomer, room = world.join("Cleo"), loaded(world, world.exported(), 7.0)
+	for each, now in ((world.room, world.now), (room, 7.0)):
+		told = each.classroom.greeting(newcomer, now + 10.0)
+		assert {"type": "timer", "left": 50.0} in told
+
+
 def test_a_room_moves_to_another_clock(world: World, host: Member) -> None:
 	"""What is kept for so and so long is kept so long by the wall, whatever the processes count from."""
 	ana = world.join("Ana")
 	world.leave(ana, "lost")
 	state = world.exported()
-	world.now += 100.0
-	other = loaded(world, state, now=5.0)
+	other = loaded(world, state, then=5.0 - 100.0)
 	left = 5.0 + RESUME_SECONDS - 100.0
 	token = world.tokens[ana.id]
 	assert (
@@ -410,7 +424,7 @@ def test_a_room_moves_from_computer_to_computer(
 	room, state = world.room, world.exported()
 	for uptime in uptimes:
 		room = loaded(world, state, uptime)
-		state = room.export(uptime, 1e9 + world.now)
+		state = room.export(uptime)
 	assert room.names.claim(token, uptime) == ("Ben", True)
 	world.room, world.now, room.clock = room, uptime, 1e9 + world.now
 	seen = room.handle(host.id, {"type": "attendance"}, uptime, room.clock)[0]
@@ -668,12 +682,12 @@ class TestState:
 	def test_hand(self, world: World) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		world.say(ana, "hand", up=True)
-		assert world.heard(ben, "state")[-1]["user"]["hand"] == 1e9 + world.now
+		assert world.heard(ben, "state")[-1]["user"]["hand"] == world.now
 		world.now += 1.0
 		world.say(ana, "hand", up=True)
-		assert (
-			len(world.heard(ben, "state")) == 1 and world.room.members[ana.id].hand == 1e9 + world.now - 1.0
-		), "it keeps its place"
+		assert len(world.heard(ben, "state")) == 1 and world.room.members[ana.id].hand == world.now - 1.0, (
+			"it keeps its place"
+		)
 		world.say(ana, "hand", up=False)
 		assert world.heard(ben, "state")[-1]["user"]["hand"] == 0.0
 
@@ -966,19 +980,19 @@ class TestResuming:
 	def test_tokens_are_kept_hashed(self, world: World) -> None:
 		ana = world.join("Ana")
 		world.leave(ana, "lost")
-		assert world.tokens[ana.id] not in json.dumps(world.room.export(0.0, 0.0))
+		assert world.tokens[ana.id] not in json.dumps(world.room.export(0.0))
 
 	def test_the_form_names_all_that_is_exported(self, world: World) -> None:
 		"""So that no server reads the journal of a version that kept something else."""
 		world.say(world.join("Ana"), "chat", text="Hello")
 		kept = set()
-		for part, records in world.room.export(0.0, 0.0).items():
+		for part, records in world.room.export(0.0).items():
 			names = (
 				{name for entry in records.values() for name in entry} if isinstance(records, dict) else ()
 			)
 			kept |= {f"{part}.{name}" for name in names} if isinstance(records, dict) else {part}
 		assert {"people.person", "lines.text", "members.name"} <= kept
-		assert kept - {"now", "clock"} <= set(world.room.form())
+		assert kept - {"now"} <= set(world.room.form())
 
 
 # ------------------------------------------------------------------------------------- the screen
@@ -1304,7 +1318,7 @@ class RoomMachine(RuleBasedStateMachine):
 			message = parse_message(encode_line({"type": kind, **fields})[:-1], CLIENT_MESSAGES)
 			again = twin.handle(member.id, message, world.now, 1e9 + world.now)
 			assert as_told(again) == as_told(effects), "who goes on with a room does as the room would"
-			assert as_json(twin.export(world.now, 1e9 + world.now)) == world.exported()
+			assert as_json(twin.export(world.now)) == world.exported()
 
 	@precondition(lambda self: len(self.world.room.members) > 3)
 	@rule()
@@ -1319,10 +1333,10 @@ class RoomMachine(RuleBasedStateMachine):
 	def teardown(self) -> None:
 		"""A crash loses nothing, and who loads a room has that room."""
 		world = self.world
-		ours = after_a_crash(world, world.exported()).export(0.0, 0.0)
-		assert after_a_crash(world, world.kept).export(0.0, 0.0) == ours
+		ours = after_a_crash(world, world.exported()).export(0.0)
+		assert after_a_crash(world, world.kept).export(0.0) == ours
 		other = loaded(world, world.exported())
-		assert as_json(other.export(world.now, 1e9 + world.now)) == world.exported()
+		assert as_json(other.export(world.now)) == world.exported()
 		for member in world.room.members.values():
 			assert other.welcome(other.members[member.id]) == world.room.welcome(member)
 		for address in ("10.0.0.1", "10.0.0.9"):

@@ -111,7 +111,7 @@ def test_rooms_outlive_reconnecting_and_a_crash_and_newcomers_are_told(seats: Se
 	kept = json.loads(json.dumps(seats.world.kept))
 	for world in (seats.world, World()):
 		if world is not seats.world:
-			world.room.load(kept, world.now, 1e9 + world.now)
+			world.room.load(kept, world.now)
 		member = world.join("Ana", token=token)
 		groups = world.room.classroom.grouped["groups"]
 		assert groups == [

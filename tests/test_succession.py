@@ -9,10 +9,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -29,14 +29,21 @@ from waiting import wait_until
 import connectsphere as cs
 
 WITHIN = 3.0  # s from the host's death to the first sound of another
+WRONG = (sys.executable, str(Path(__file__).with_name("wrong_clock.py")))
+DAY = 86_400.0
 SPARE = 1.5  # a machine on which other tests run, too
 
 
 class Class:
-	"""A lesson on a LAN: the teacher on host 1, pupils on the others; each has a home of its own."""
+	"""A lesson on a LAN: the teacher on host 1, pupils on the others; each has a home of its own.
 
-	def __init__(self, lan: Lan, home: Path, *pin: str) -> None:
-		self.lan, self.home, self.pin = lan, home, pin
+	`ahead` are the seconds by which the clocks of hosts are wrong.
+	"""
+
+	def __init__(
+		self, lan: Lan, home: Path, *pin: str, ahead: Mapping[int, float] = MappingProxyType({})
+	) -> None:
+		self.lan, self.home, self.pin, self.ahead = lan, home, pin, ahead
 		self.all: list[Headless] = []
 		self.teacher = self.start(1, "Ms Lee", "--host", "--title", "Maths", *pin, "--orphan-seconds", "900")
 
@@ -47,7 +54,9 @@ class Class:
 
 	def start(self, at: int, name: str, *args: str) -> Headless:
 		args = ("--name", name, *SILENT, *args)
-		one = Headless(args, self.home / name.replace(" ", "-"), netns=self.lan.namespace(at))
+		wrong = {"env": {"WRONG_CLOCK": str(self.ahead[at])}, "program": WRONG} if at in self.ahead else {}
+		home = self.home / name.replace(" ", "-")
+		one = Headless(args, home, netns=self.lan.namespace(at), **wrong)  # type: ignore[arg-type]
 		self.all.append(one)
 		return one
 
@@ -82,8 +91,8 @@ def lesson(tmp_path: Path) -> Iterator[Callable[..., Class]]:
 	"""Starts a class on a LAN of so many hosts."""
 	with contextlib.ExitStack() as stack:
 
-		def start(hosts: int, *pin: str) -> Class:
-			one = Class(stack.enter_context(Lan(hosts)), tmp_path, *pin)
+		def start(hosts: int, *pin: str, **more: Any) -> Class:
+			one = Class(stack.enter_context(Lan(hosts)), tmp_path, *pin, **more)
 			stack.callback(one.close)
 			return one.begin()
 
@@ -110,7 +119,7 @@ def signed(secret: str = SECRET, **changes: Any) -> cs.Json:
 	right = cs.HostRight(secret)
 	record = {
 		"meeting": MEETING, "title": "Maths", "pin": True, "epoch": 1, "host_key": right.public,
-		"until": int(time.time()) + 60, "servers": [server(HERE, "Ms Lee"), server(THERE)],
+		"n": 60, "servers": [server(HERE, "Ms Lee"), server(THERE)],
 	}  # fmt: skip
 	return right.sign(json.dumps({**record, **changes}))
 
@@ -150,7 +159,6 @@ def late() -> cs.Json:
 	[
 		signed("66" * 32),
 		signed("66" * 32, host_key=cs.HostRight(SECRET).public),
-		signed(until=int(time.time()) - 1),
 		signed(meeting="0b" * 16),
 		signed(servers=[]),
 		signed(epoch=0),
@@ -172,7 +180,7 @@ def test_a_record_that_the_host_has_not_signed_for_now_and_here_is_refused(
 
 
 def test_an_older_record_does_not_come_back(heirs: cs.Successors) -> None:
-	old, now = signed(), signed(until=int(time.time()) + 90, servers=[server(HERE, "Ms Lee")])
+	old, now = signed(), signed(n=90, servers=[server(HERE, "Ms Lee")])
 	heirs.take(now)
 	for told in (old, {**old}):
 		with pytest.raises(cs.PeerFault):
@@ -180,6 +188,50 @@ def test_an_older_record_does_not_come_back(heirs: cs.Successors) -> None:
 	assert not heirs.lists(THERE)
 	with pytest.raises(cs.PeerFault):
 		heirs._on_moved({"server": server(THERE), "epoch": 9})
+
+
+def test_a_later_record_counts_whatever_the_clocks_say(
+	tmp_path: Path, heirs: cs.Successors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""The host's clock is set in mid-lesson and between two lessons; whoever reads has another one."""
+	me, right, numbers = Participant(), time.time(), list[int]()
+	me.options.host_key = SECRET
+	(home := tmp_path / "host").mkdir()
+	own = cs.load_identity(home).fingerprint
+	for n, ahead in enumerate((0.0, -4_000 * DAY, DAY, -DAY)):
+		host = cs.Successors(me, home)  # type: ignore[arg-type]
+		host._here = own
+		for step in (0.0, -5.0):
+			monkeypatch.setattr(time, "time", lambda at=right + ahead + step: at)
+			me.state.update(meeting=f"{n:032x}")
+			me.meeting = heirs.me.server.meeting = f"{n:032x}"
+			host._on_sign({"servers": [server(own, "Ms Lee"), server(THERE)]})
+			told = next(one for one in reversed(me.sent) if one["type"] == "record")
+			for each, clock in ((host, right), (heirs, right + 9 * DAY)):
+				monkeypatch.setattr(time, "time", lambda at=clock: at)
+				each.take(told)
+				assert each.lists(THERE)
+			numbers.append(heirs.record["n"])
+		heirs.record, me.sent = {}, []
+	assert numbers == sorted({*numbers})
+
+
+def test_who_was_not_in_believes_no_record_older_than_one_it_has_seen(
+	heirs: cs.Successors, tmp_path: Path
+) -> None:
+	"""Who was a standby once could draw newcomers to itself with it; that one is of another lesson or not."""
+	me, message = heirs.me, {"meeting": MEETING, "record": signed(n=5)}
+	me.successors = heirs
+	way = cs.ServerLink(me, tmp_path)
+	way.link = cast(Any, SimpleNamespace(fingerprint=THERE))
+	way._known.remember(HERE, "Maths", "Ms Lee", host_key=cs.HostRight(SECRET).public)
+	way.tokens.close()
+	assert way._stands_in(message)
+	me.server.meeting = "0b" * 16
+	heirs.take(signed(n=9, meeting="0b" * 16))
+	assert not way._stands_in(message)
+	for n, meeting in ((9, "0b" * 16), (10, MEETING)):
+		assert way._stands_in({"meeting": meeting, "record": signed(n=n, meeting=meeting)})
 
 
 def test_the_host_signs_for_another_computer_only_whom_she_has_named(tmp_path: Path) -> None:
@@ -204,7 +256,7 @@ def test_the_host_signs_for_another_computer_only_whom_she_has_named(tmp_path: P
 
 def test_the_hosts_own_standby_is_asked_for_once_a_link(tmp_path: Path) -> None:
 	"""It is signed anew whenever it is asked for: asked for by each record, it would never end."""
-	me, now = Participant(), int(time.time())
+	me = Participant()
 	me.options.host_key = SECRET
 	me.state.update(role="host", me=1)
 	heirs = cs.Successors(me, tmp_path)  # type: ignore[arg-type]
@@ -213,16 +265,16 @@ def test_the_hosts_own_standby_is_asked_for_once_a_link(tmp_path: Path) -> None:
 	def asked() -> int:
 		return sum(one["type"] == "hand_over" for one in me.sent)
 
-	heirs.take(signed(until=now + 60, servers=[server(HERE, "Ms Lee"), server(THERE)]))
+	heirs.take(signed(n=60, servers=[server(HERE, "Ms Lee"), server(THERE)]))
 	heirs.arrived({"epoch": 2, "role": "host"}, THERE)
 	assert asked() == 0, "it is not ready yet"
-	for until in range(61, 70):
-		heirs.take(signed(until=now + until, servers=[server(THERE), server(HERE, "Ms Lee")]))
+	for number in range(61, 70):
+		heirs.take(signed(n=number, servers=[server(THERE), server(HERE, "Ms Lee")]))
 	assert asked() == 1
 	heirs.arrived({"epoch": 2, "role": "host"}, THERE)
 	assert asked() == 2, "what was said over another link may be lost"
-	heirs.take(signed(until=now + 70, servers=[server(THERE)]))
-	heirs.take(signed(until=now + 71, servers=[server(THERE), server(HERE, "Ms Lee")]))
+	heirs.take(signed(n=70, servers=[server(THERE)]))
+	heirs.take(signed(n=71, servers=[server(THERE), server(HERE, "Ms Lee")]))
 	assert asked() == 3, "it was started again"
 	heirs.arrived({"epoch": 3, "role": "host"}, HERE)
 	assert asked() == 3, "she is there"
@@ -277,7 +329,7 @@ def copied(room: cs.Room) -> cs.Json:
 	state: cs.Json = {}
 	for part, (_, records) in room.parts().items():
 		for key in records:
-			for name, value in room.copy(THERE, 3.0, 3.0, part, key).items():
+			for name, value in room.copy(THERE, 3.0, part, key).items():
 				state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
 	return json.loads(json.dumps(state))
 
@@ -317,6 +369,18 @@ def test_a_standby_holds_nothing_private() -> None:
 		"vote",
 		"room",
 	}
+
+
+def test_what_is_kept_for_a_time_is_kept_as_long_at_a_standby() -> None:
+	"""By when it was told: its own clocks count from elsewhere."""
+	before, tokens = full_room()
+	ben = next(one for one in before.members.values() if one.name == "Ben")
+	before.leave(ben.id, "lost", 2.0)
+	room = cs.Room("Maths", "Ms Lee", "ff" * 16, secrets.token_hex)
+	room.inherit(copied(before), 2, "Ana", 9_010.0, 9_000.0)
+	assert room.lasted(9_010.0) == 3.0 + 10.0
+	left = 9_000.0 - 1.0 + cs.RESUME_SECONDS
+	assert [room.names.claim(tokens["Ben"], at)[1] for at in (left - 0.5, left + 0.5)] == [True, False]
 
 
 def test_who_comes_to_a_standby_is_who_it_was_and_nobody_leads() -> None:
@@ -782,6 +846,7 @@ def test_files_and_words_to_the_host_outlive_her_server(meeting: Starts, tmp_pat
 	ben = join(meeting, base, "Ben", "--standby", "yes")
 	lee.wait("stand_by", 20, name="Ben", state="ready")
 	cem, dan = join(meeting, base, "Cem"), join(meeting, base, "Dan", "--downloads", str(tmp_path / "got"))
+	cem.wait("join", name="Dan")
 	kept, lost, alone = (tmp_path / name for name in ("kept.txt", "lost.txt", "alone.txt"))
 	for path in (kept, lost, alone):
 		path.write_text(path.name)
@@ -952,8 +1017,11 @@ def test_a_standby_that_sees_the_host_for_ever_keeps_all_waiting_for_her(
 def test_who_comes_while_a_standby_serves_is_in_and_remembers_no_standby(
 	lesson: Callable[..., Class],
 ) -> None:
-	"""A restarted pupil, one who was here before, and a newcomer: found by looking, without a warning."""
-	one = lesson(5, "--pin", PIN)
+	"""A restarted pupil, one who was here before, and a newcomer: found by looking, without a warning.
+
+	No two of their computers have the same clock: the host's battery is dead, the standby's is a day ahead.
+	"""
+	one = lesson(5, "--pin", PIN, ahead={1: -4_000 * DAY, 2: DAY, 3: -DAY, 4: -8 * 3_600})
 	ana = one.standby(2, "Ana")
 	ben, dan = one.pupil(3, "Ben"), one.pupil(4, "Dan")
 	for each in (ben, dan):

@@ -8,6 +8,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -240,6 +241,17 @@ class TestKnownHosts:
 			known.remember(f"{number:064x}", f"T{number}", "x")
 		assert len(known.all()) == len(list((tmp_path / "known_hosts").iterdir())) == 256
 		assert known.get(f"{0:064x}") is None and known.get(f"{259:064x}") is not None
+
+	def test_the_one_seen_last_is_first_though_the_clock_was_set_back(
+		self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+	) -> None:
+		known, right = cs.KnownHosts(tmp_path), time.time()
+		for number in range(256):
+			known.remember(f"{number:064x}", f"T{number}", "x")
+		monkeypatch.setattr(time, "time", lambda: right - 3e8)
+		known.remember(OTHER, "Physics", "Ana", "10.0.0.1")
+		again = cs.KnownHosts(tmp_path)
+		assert again.all()[0].fingerprint == OTHER and again.get(f"{0:064x}") is None
 
 	@pytest.mark.parametrize("content", [b"", b"[]", b'{"title": 1}', b"\xff\xff", b"[" * 5000])
 	def test_damaged_file_is_ignored(self, tmp_path: Path, content: bytes) -> None:

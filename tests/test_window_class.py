@@ -28,7 +28,8 @@ def rules(driver: Driver, call: FakeController, **changes: Any) -> None:
 def raise_hands(driver: Driver, call: FakeController, *numbers: int) -> None:
 	"""Let them raise their hands one after the other, 40 s apart, the first one two minutes ago."""
 	for at, number in enumerate(numbers):
-		call.change_person(number, hand=time.time() - 125 + 40 * at)
+		lasted = cs.monotonic() - call.snapshot().since
+		call.change_person(number, hand=lasted - 125 + 40 * at)
 	driver.until(lambda: [one.id for one in driver.view.shot.hands] == [*numbers], "the hands")
 	driver.pump(0.1)
 
@@ -189,9 +190,23 @@ def test_the_card_grows_with_what_is_on_it_within_the_window(opened: Open) -> No
 	driver.until(lambda: driver.view.card is None, "who leads no longer has no card")
 
 
-def test_hands_are_numbered_wait_and_get_the_word(opened: Open) -> None:
+def test_hands_are_numbered_wait_and_get_the_word(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+	"""This computer's clock is set meanwhile: they wait as long, and the list of who was here stays one."""
 	driver = opened("1366x768")
 	call = driver.meet(host=True)
+	right, act, lists = time.time, driver.view.act, list[str]()
+
+	def acts(do: str, **members: Any) -> None:
+		if do == "attendance":
+			lists.append(members["path"])
+		act(do, **members)
+
+	monkeypatch.setattr(driver.view, "act", acts)
+	for ahead in (0, 86_400):
+		monkeypatch.setattr(time, "time", lambda ahead=ahead: right() + ahead)
+		driver.view._readdress = 0.0
+		driver.pump(0.2)
+	assert len(lists) > 1 and len({*lists}) == 1
 	call.change_person(2, hand=0.0)
 	raise_hands(driver, call, 5, 3)
 	driver.view.show_panel("attendees")

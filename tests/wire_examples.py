@@ -25,7 +25,7 @@ OFFER = {
 
 PLACE = {"fingerprint": TOKEN, "name": "Ana", "address": "10.0.0.7", "port": 9000}
 RECORD = {
-	"meeting": KEY, "title": "Algebra", "pin": True, "epoch": 1, "host_key": TOKEN, "until": 1_800_000_000,
+	"meeting": KEY, "title": "Algebra", "pin": True, "epoch": 1, "host_key": TOKEN, "n": 1_800_000_000,
 	"servers": [{**PLACE, "name": "Ms Lee", "address": "10.0.0.1"}, PLACE],
 }  # fmt: skip
 SIGNED = {"record": json.dumps(RECORD), "signature": TOKEN * 2}
