@@ -20677,7 +20677,7 @@ class Composer:
 		"""Write to `name` alone, though not here now, or to everyone where that is ""."""
 		self._stead = None
 		self._aim(name)
-		self.entry.focus_set()
+		self.focus()
 
 	def _aim(self, name: str) -> None:
 		self.target.show(options=[], value=name)
@@ -20772,13 +20772,17 @@ class Composer:
 
 	def type(self, char: str) -> None:
 		"""Take a letter that was typed elsewhere, and the keyboard."""
-		self.entry.update_idletasks()  # what is not laid out yet gets it later, without spaces until then
-		self.entry.focus_set()
+		self.focus()
 		self.entry.tk.call("tk::TextInsert", self.entry, char)
+
+	def focus(self) -> None:
+		"""Take the keyboard, at once: Tk gives it to what is not laid out yet later, and spaces get lost."""
+		self.entry.update_idletasks()
+		self.entry.focus_set()
 
 	def _picked(self, char: str) -> None:
 		self._insert(char)
-		self.entry.focus_set()
+		self.focus()
 		self._changed()
 
 
@@ -23183,9 +23187,7 @@ class MainAppView:
 	def write(self) -> bool:
 		"""Put the cursor into the message while the messages are in sight; whether they are."""
 		if self.reading():
-			if self.frame.winfo_ismapped():
-				self.frame.update_idletasks()  # Tk gives the keyboard at once only to what is in sight
-			self.chat.composer.entry.focus_set()
+			self.chat.composer.focus()
 		return self.reading()
 
 	def flip_panel(self, name: str) -> None:
