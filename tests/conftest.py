@@ -21,7 +21,7 @@ from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
 from meetings import QUIET_MACHINE
 from screens import xvfb
-from starter import STARTERS, Starter
+from starter import STARTERS, Apart, clone_children_of
 from workers import KINDS, Turns, apart, compiled
 
 import connectsphere as cs
@@ -83,7 +83,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 	gc.collect()
 	gc.freeze()
 	if sys.platform == "linux" and session.items:  # the controller of workers has none
-		STARTERS.append(Starter())
+		STARTERS.append(Apart())
+		clone_children_of(cs)
 
 
 def pytest_sessionfinish() -> None:

@@ -21,7 +21,7 @@ from headless import PROGRAM, Headless
 from lan import Lan
 from meetings import LOOPBACK, SILENT, enter, join, serve, stats, switch, wav
 from numpy.typing import NDArray
-from processes import children_of, cpu_seconds, kbytes
+from processes import child_in_role, children_of, cpu_seconds, kbytes
 from sound import heard_in
 from starter import popen
 
@@ -378,7 +378,7 @@ def _lesson(
 	seconds: float,
 ) -> LessonFigures:
 	pid = server.process.pid
-	(mixer,) = children_of(pid)
+	mixer = child_in_role(pid, "--mixer")
 	before, late = [stats(one) for one in whole], late_ticks(server.errors())
 	for crowd in light:
 		crowd.say(f"measure {seconds}")

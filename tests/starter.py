@@ -1,72 +1,95 @@
 """A process that has imported the program and becomes what a test starts: imports are paid for once a worker.
 
-Each start is a fork of it: a process of its own, with the command line, environment, folder, network and
-pipes that were asked for. As the program it calls `connectsphere.main`, as the installed command does; it may
-as well run a script that imports it. What the program starts it starts anew. On Linux only, where a worker
-takes in orphans (leaks.py).
+Each start is a clone of it: a process of its own and a child of who asked, with the command line,
+environment, folder, network and pipes that were asked for. As the program it calls `connectsphere.main`, as
+the installed command does; it may as well run a script that imports it. A program that hosts has such a
+process of its own from the beginning, which becomes its server; that one's becomes its mixer. On Linux only.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import gc
 import inspect
 import json
 import os
+import platform
 import runpy
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import types
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 200_000  # bytes of a request
+MOST = 9  # descriptors in it
+ROOM = 4_000  # bytes of a command line
 LATE = {  # environment variables that neither Python nor the program reads before `main`
 	"CONNECTSPHERE_HOME", "DISPLAY", "PULSE_SERVER", "PYTEST_CURRENT_TEST",
 	"LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH",  # OpenCV's import sets them
 }  # fmt: skip
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 WITHIN = ("ip", "netns", "exec")
+HOSTING = {"--host", "--serve", "--serve-child", "--standby"}  # what starts children
 CLONE_NEWNET, CLONE_NEWNS, MS_SLAVE, MS_REC, MNT_DETACH = 0x40000000, 0x20000, 1 << 19, 1 << 14, 2
+CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, PR_GET_TID_ADDRESS = 0x8000, 0x200000, 0x1000000, 40
+SYS_CLONE = {"x86_64": 56, "aarch64": 220}
 
 
 def early(environment: Mapping[str, str]) -> dict[str, str]:
-	"""What may be read while Python starts and imports."""
-	return {name: value for name, value in environment.items() if name not in LATE}
+	"""What may be read while Python starts and imports, less where the program's children find it: here."""
+	found = {name: value for name, value in environment.items() if name not in LATE}
+	if found.pop("PYTHONSAFEPATH", ""):
+		first, _, others = found.pop("PYTHONPATH").partition(os.pathsep)
+		found |= {"PYTHONPATH": others} if others or Path(first) != ROOT else {}
+	return found
 
 
 class Starter:
-	"""The test's end of it."""
+	"""The end of who asks: `end` leads to the process, `environment` is what it began with."""
 
-	def __init__(self) -> None:
-		environment = {**os.environ, **UNBUFFERED}
-		self._early = early(environment)
-		self._end, ear = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+	def __init__(self, end: socket.socket, environment: Mapping[str, str]) -> None:
+		self._end, self._early = end, early(environment)
 		self._lock = threading.Lock()
-		with ear:
-			self._process = subprocess.Popen(
-				[sys.executable, __file__, str(ear.fileno())], cwd=ROOT, pass_fds=[ear.fileno()],
-				env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-			)  # fmt: skip
 
 	def can(self, command: Sequence[str], environment: Mapping[str, str]) -> bool:
 		"""Whether it is this Python, and nothing that counts at its start is otherwise than here."""
 		python, *what = command
-		plain = what[0] == "-c" or what[:2] == ["-m", "connectsphere"] or what[0].endswith(".py")
+		plain = what[:1] == ["-c"] or what[:2] == ["-m", "connectsphere"] or "".join(what[:1]).endswith(".py")
 		return python == sys.executable and plain and early(environment) == self._early
 
 	def start(self, descriptors: Sequence[int], **asked: Any) -> int:
-		"""The process id of what has been asked for; `descriptors` are to be its 0, 1 and 2."""
+		"""The process id of what has been asked for."""
 		with self._lock:
 			socket.send_fds(self._end, [json.dumps(asked).encode()], descriptors)
 			return int(self._end.recv(99))
 
 	def close(self) -> None:
 		self._end.close()
+
+
+class Apart(Starter):
+	"""A process of a Python of its own."""
+
+	def __init__(self) -> None:
+		environment = {**os.environ, **UNBUFFERED}
+		end, ear = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		super().__init__(end, environment)
+		with ear:
+			self._process = subprocess.Popen(
+				[sys.executable, __file__, str(ear.fileno()), " " * ROOM],
+				cwd=ROOT, pass_fds=[ear.fileno()], env=environment,
+				stdin=subprocess.PIPE, stdout=subprocess.PIPE,  # as those who will ask want them
+			)  # fmt: skip
+
+	def close(self) -> None:
+		super().close()
 		self._process.communicate()
 
 
@@ -74,18 +97,22 @@ STARTERS: list[Starter] = []  # at most one, which the suite has started
 
 
 class Forked(subprocess.Popen[Any]):
-	"""A process that the starter has become."""
+	"""A process that the starter becomes, where nothing is lost by it."""
 
 	def _execute_child(self, *given: Any) -> None:
 		names = list(inspect.signature(subprocess.Popen._execute_child).parameters)[1:]  # type: ignore[attr-defined]
 		asked = dict(zip(names, given, strict=True))
-		pipes = [asked[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+		environment = dict(os.environ if asked["env"] is None else asked["env"])
 		command, netns = apart(asked["args"])
+		if not (STARTERS and STARTERS[0].can(command, environment)):
+			return super()._execute_child(*given)  # type: ignore[misc]
+		pipes = [asked[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+		pipes = [number if pipe == -1 else pipe for number, pipe in enumerate(pipes)]
 		try:
 			self.pid = STARTERS[0].start(
-				[number if pipe == -1 else pipe for number, pipe in enumerate(pipes)],
-				command=command[1:], environment=dict(asked["env"]), netns=netns,
-				folder=str(asked["cwd"] or Path.cwd()),
+				[*pipes, *asked["pass_fds"]], numbers=[0, 1, 2, *asked["pass_fds"]],
+				command=command[1:], environment=environment, netns=netns,
+				folder=str(asked["cwd"] or Path.cwd()), session=asked["start_new_session"],
 			)  # fmt: skip
 			self._child_created = True
 		finally:
@@ -99,36 +126,62 @@ def apart(command: Sequence[str]) -> tuple[list[str], str]:
 
 
 def popen(command: Sequence[str], env: Mapping[str, str] | None = None, **options: Any) -> Any:
-	"""`subprocess.Popen`, by a fork where nothing is lost by it."""
-	env, words = {**(env or os.environ), **UNBUFFERED}, apart(command)[0]
-	way = Forked if STARTERS and STARTERS[0].can(words, env) else subprocess.Popen
-	return way(command, env=env, **options)
+	"""`subprocess.Popen`, by the starter where nothing is lost by it."""
+	return Forked(command, env={**(env or os.environ), **UNBUFFERED}, **options)
+
+
+def clone_children_of(program: types.ModuleType) -> None:
+	"""What the program starts it has the starter become, too."""
+	starting = types.ModuleType("subprocess")
+	vars(starting).update(vars(subprocess), Popen=Forked)
+	vars(program)["subprocess"] = starting
 
 
 # -- in the process that becomes another -----------------------------------------------------------------
 
 
+def clone() -> int:
+	"""As `os.fork`, but the new process is a child of this one's parent. This one has but one thread."""
+	python, libc = ctypes.pythonapi, ctypes.PyDLL(None)
+	where = ctypes.c_void_p()  # the C library keeps the number of its thread there
+	libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(where))
+	flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | signal.SIGCHLD
+	python.PyOS_BeforeFork()
+	pid = libc.syscall(SYS_CLONE[platform.machine()], flags, None, None, where, where)
+	(python.PyOS_AfterFork_Parent if pid else python.PyOS_AfterFork_Child)()
+	assert pid >= 0
+	return int(pid)
+
+
 def asked_for(ear: socket.socket) -> dict[str, Any]:
-	"""Fork at each request; returns what was asked for in the process that is to become it."""
+	"""Clone at each request; returns what was asked for in the process that is to become it."""
 	while True:
-		data, given, _, _ = socket.recv_fds(ear, LONGEST, 3)
+		data, given, _, _ = socket.recv_fds(ear, LONGEST, MOST)
 		if not data:
 			os._exit(0)
-		reader, writer = os.pipe()
-		if not (between := os.fork()):
-			if pid := os.fork():  # which this one leaves to the worker
-				os.write(writer, b"%d" % pid)
-				os._exit(0)
-			for number, one in enumerate(given):
-				os.dup2(one, number)
-			for one in (*given, reader, writer):
+		if pid := clone():
+			ear.send(b"%d" % pid)
+			for one in given:
 				os.close(one)
-			asked: dict[str, Any] = json.loads(data)
-			return asked
-		os.waitpid(between, 0)
-		ear.send(os.read(reader, 99))
-		for one in (*given, reader, writer):
+			continue
+		ear.close()
+		asked: dict[str, Any] = json.loads(data)
+		above = [fcntl.fcntl(one, fcntl.F_DUPFD, 100) for one in given]
+		for one in given:
 			os.close(one)
+		for one, number in zip(above, asked["numbers"], strict=True):
+			os.dup2(one, number)
+			os.close(one)
+		return asked
+
+
+def called(words: Sequence[str]) -> None:
+	"""Have /proc say these words in place of the room made for them."""
+	begin, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
+	begin += sum(len(os.fsencode(word)) + 1 for word in (sys.executable, *sys.orig_argv[1:3]))
+	new = "\0".join(words).encode(errors="surrogateescape")[: end - begin - 1]
+	ctypes.memset(begin, 0, end - begin)
+	ctypes.memmove(begin, new, len(new))
 
 
 def enter(netns: str) -> None:
@@ -145,6 +198,38 @@ def enter(netns: str) -> None:
 	done(libc.mount(b"", b"/", b"none", MS_SLAVE | MS_REC, None))
 	libc.umount2(b"/sys", MNT_DETACH)
 	done(libc.mount(netns.encode(), b"/sys", b"sysfs", 0, None))
+
+
+def become(asked: Mapping[str, Any]) -> NoReturn:
+	"""What was asked for, to its end."""
+	command = asked["command"]
+	os.environ.clear()
+	os.environ.update(asked["environment"])
+	if asked["netns"]:
+		enter(asked["netns"])
+	os.chdir(asked["folder"])
+	if asked["session"]:
+		os.setsid()
+	if HOSTING.intersection(command):
+		STARTERS.append(Starter(another(), os.environ))
+		clone_children_of(cs)
+	called(command)
+	run(command)
+	sys.exit()
+
+
+def another() -> socket.socket:
+	"""An end that leads to a child of this process, which stays as this one is now."""
+	end, ear = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+	if not os.fork():
+		end.close()
+		nowhere = os.open(os.devnull, os.O_RDWR)
+		for number in (0, 1, 2):
+			os.dup2(nowhere, number)
+		os.close(nowhere)
+		become(asked_for(ear))
+	ear.close()
+	return end
 
 
 def run(command: Sequence[str]) -> None:
@@ -168,11 +253,7 @@ if __name__ == "__main__":
 
 	import connectsphere as cs
 
-	with closing(socket.socket(fileno=int(sys.argv[1]))) as listening:
-		wanted = asked_for(listening)
-	os.environ.clear()
-	os.environ.update(wanted["environment"])
-	if wanted["netns"]:
-		enter(wanted["netns"])
-	os.chdir(wanted["folder"])
-	run(wanted["command"])
+	called([])
+	gc.collect()
+	gc.freeze()
+	become(asked_for(socket.socket(fileno=int(sys.argv[1]))))

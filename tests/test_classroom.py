@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from meetings import Starts, enter, join
 from meetings import host as hosted
-from processes import children_of
+from processes import child_in_role
 from test_room import IN_ROOM, SHA, World
 from waiting import wait_until
 
@@ -535,7 +535,7 @@ def test_a_new_pin_is_asked_of_newcomers_and_outlives_a_crash(meeting: Starts) -
 	assert re.fullmatch("[0-9]{6}", told["pin"]) and told["mode"] == "open"
 	assert enter(meeting, base, "Bo", "--pin", "111111").wait("denied")["code"] == "wrong_pin"
 	join(meeting, base, "Cleo", "--pin", told["pin"])
-	(server,) = children_of(host.process.pid)
+	server = child_in_role(host.process.pid, "--serve-child")
 	os.kill(server, signal.SIGKILL)
 	for one in (host, ana):
 		one.wait("reconnected", timeout=40)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from headless import Headless
 from meetings import Passage, Starts, host, join
-from processes import children_of
+from processes import child_in_role
 from waiting import wait_until
 
 MB = 1 << 20
@@ -128,7 +128,7 @@ def test_the_list_of_who_was_here_is_right_over_breaks_losses_and_a_crash(
 		teacher.wait("join", timeout=20, name="Zoë")
 		ben = join(meeting, base, "Ben", home=tmp_path / "ben")
 		teacher.wait("join", name="Ben")
-		(server,) = children_of(teacher.process.pid)
+		server = child_in_role(teacher.process.pid, "--serve-child")
 		crashed = time.time()
 		os.kill(server, signal.SIGKILL)
 		for one in (teacher, ana, ben, zoe):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from false_hosts import FalseHost
-from headless import Headless, free_base
+from headless import PROGRAM, Headless, free_base
 from meetings import host, join, serve, switch
 from processes import child_in_role, told
 from waiting import wait_until
@@ -301,7 +301,7 @@ def test_the_server_of_a_host_loads_numpy_with_the_first_picture(meeting: Callab
 	def loaded(pid: int) -> bool:
 		return "_multiarray_umath" in told(Path(f"/proc/{pid}/maps"))
 
-	ana, base = host(meeting)
+	ana, base = host(meeting, program=PROGRAM)
 	ben = join(meeting, base, "Ben", "--camera", "pattern")
 	ben.send(do="chat", text="both are in")
 	ana.wait("chat", text="both are in")

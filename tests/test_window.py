@@ -882,7 +882,7 @@ def test_the_voice_is_silent_once_it_is_closed(tmp_path: Path, monkeypatch: pyte
 		return said[0]
 
 	monkeypatch.setattr(voice._worker, "close", lambda: (looked.set(), end()))
-	monkeypatch.setattr(subprocess, "Popen", late)
+	monkeypatch.setattr("connectsphere.subprocess.Popen", late)
 	voice.say("Ana joined", "en")
 	assert looked.wait(5)
 	closing.join()
