@@ -27,7 +27,7 @@ from weather import BadWeather, Faults
 import connectsphere as cs
 
 AT = "127.0.0.2"
-SAMPLE_SECONDS = 2.0
+SAMPLE_SECONDS = 1.0
 WARM_UP = 0.25  # of the time: caches, pools and arenas find their size
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4_096
 
@@ -177,7 +177,7 @@ class Endurance:
 			if time.monotonic() >= sample_at:
 				sample_at = time.monotonic() + SAMPLE_SECONDS
 				self._sample()
-			time.sleep(0.2)
+			time.sleep(0.05)
 
 	def _replace(self) -> None:
 		"""One goes, another comes."""
@@ -199,7 +199,7 @@ class Endurance:
 			turned = one.expect("device", what="mic", state=state)
 			one.do(do="mic", on=on)
 			turned()
-			time.sleep(1.0 if on else 0.0)
+			time.sleep(0.3 if on else 0.0)
 
 	def _write(self) -> None:
 		one, other = self._dice.sample(self.pupils, 2)
@@ -235,7 +235,7 @@ class Endurance:
 		presenter.do(do="share", on=True, source="pattern")
 		for wait in begun:
 			wait()
-		time.sleep(1.0)
+		time.sleep(0.3)
 		presenter.do(do="share", on=False)
 		over()
 		for viewer in viewers:

@@ -13,7 +13,7 @@ from headless import Headless
 from measure import hold_class
 from meetings import QUIET_MACHINE
 
-SECONDS = float(os.environ.get("CONNECTSPHERE_CLASS_SECONDS", 8))
+SECONDS = float(os.environ.get("CONNECTSPHERE_CLASS_SECONDS", 5))
 PEOPLE = int(os.environ.get("CONNECTSPHERE_CLASS_PEOPLE", 20))
 ALONE = 0.3  # cores
 

@@ -247,7 +247,7 @@ def test_twelve_and_an_attacker_behind_one_address(
 		def served() -> bool:
 			"""Server, attacker and this process share two processors: beyond that others slow all of them."""
 			before = crowding(0.05)
-			pongs, joining = slowest(1.5)
+			pongs, joining = slowest(0.7)
 			times = max(1.0, min(before, crowding(0.05)) / 2)
 			return pongs < times * max(0.5, 4 * quiet[0]) and joining < times * max(2.0, 4 * quiet[1])
 

@@ -1,7 +1,7 @@
 """Connections of the same person one after the other: what is left of an earlier one changes nothing.
 
 A connection's generation is its id: who comes back gets a new one, new keys and a new socket, and stays the
-same person. Two people and the real planes, relay and mixer: a thousand times on a simulated network and
+same person. Two people and the real planes, relay and mixer: four hundred times on a simulated network and
 clock, twenty times over sockets.
 """
 
@@ -198,14 +198,14 @@ def nacks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[cs.Nack]]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_late_of_an_earlier_connection_is_never_asked_for(seed: int, nacks: list[cs.Nack]) -> None:
-	"""A thousand times one or both come back: pictures and sound again within half a second."""
+	"""A hundred times one or both come back: pictures and sound again within half a second."""
 	Port.network = Network(seed)
 	meeting = Meeting(Port.network)
 	ana, ben = meeting.ana, meeting.ben
 	people = ana.person, ben.person
 	for _ in range(125):
 		meeting.step()
-	for turn in range(250):
+	for turn in range(100):
 		meeting.network.breaking = True
 		for _ in range(15):
 			meeting.step()

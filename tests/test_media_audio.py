@@ -178,9 +178,9 @@ def test_concealment_fades_within_60_ms() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("drift", "seconds"), [(200e-6, 3_600.0), (-200e-6, 1_200.0)])
-def test_an_hour_of_clock_drift_is_followed_without_clicks(drift: float, seconds: float) -> None:
-	"""A slip each 80 s; the other way for a third of it."""
+@pytest.mark.parametrize(("drift", "seconds"), [(200e-6, 1_200.0), (-200e-6, 800.0)])
+def test_clock_drift_is_followed_without_clicks(drift: float, seconds: float) -> None:
+	"""A slip each 80 s, for twenty minutes; the other way for a while."""
 	run = simulate(seconds, lateness=uniform(2 * MS), drift=drift)
 	target = 2 * MS + 2 * MS + BLOCK_SECONDS / 2.0
 	assert np.abs(run.delays[400:] - target).max() <= BLOCK_SECONDS + 2 * MS
