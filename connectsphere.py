@@ -4583,18 +4583,19 @@ class FileShelf:
 		kind = message.get("kind", "")
 		if kind and not (self.room.classroom.set.collecting if kind == "work" else member.leads):
 			raise Refused("not_permitted", why=kind)
-		room, to_name = self.room, message.get("to_name")
+		room, to, leads = self.room, 0, False
 		if kind == "work":
-			hosts = room.host, *(one.name for one in room.members.values() if one.role == "host")  # renamed
-			to_name = next(filter(room.named, hosts), room.host)
-		other = None if to_name is None else room.reach(to_name)
-		if other is None or not other.leads:
+			to, leads = room.teacher(), True
+		elif "to_name" in message:
+			other = room.reach(message["to_name"])
+			to, leads = other.person, other.leads
+		if not leads:
 			room.classroom.require(member, "files")
 		task = room.classroom.set.collecting * (kind == "work")
 		new = Offer(
-			room.token(8), message["name"], message["size"], member.name, other is not None,
+			room.token(8), message["name"], message["size"], member.name, to > 0,
 			message["sha256"], member.id, kind, task, room.clock * bool(task),
-			person=member.person, to=other.person if other else 0,
+			person=member.person, to=to,
 		)  # fmt: skip
 		facts = operator.attrgetter("name", "size", "sha256", "kind", "task", "person", "to", "whole")
 		same = (file for file, one in self.offers.items() if facts(one) == facts(new))
@@ -5326,6 +5327,14 @@ class Room:
 
 	def present(self, person: int) -> Member | None:
 		return next((one for one in self.members.values() if one.person == person), None)
+
+	def teacher(self) -> int:
+		"""The person who is host, here or not, whatever she is called now; Refused where nobody ever was."""
+		here = [one.person for one in self.members.values() if one.role == "host"]
+		known = [one.person for one in self.names.people.values() if self.host in (one.name, *one.before)]
+		if not (found := [*here, *known]):
+			raise Refused("no_such_person", name=self.host)
+		return found[0]
 
 	def tell_hosts(self, type: str, **members: Any) -> Tell:
 		return Tell(tuple(one.id for one in self.members.values() if one.leads), {"type": type, **members})
@@ -14421,7 +14430,7 @@ class FileTransfers:
 	def upload(self, command: Json) -> None:
 		"""Offer a file to everyone, or to one person."""
 		path = wanted(command, "path", str)
-		if command.get("to") is not None:
+		if command.get("to") is not None and command.get("kind") != "work":  # the host may be away
 			someone(self._state, command, "to")
 		self._add(Transfer(True, command, path=Path(path)))
 

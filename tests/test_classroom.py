@@ -288,6 +288,37 @@ def test_work_goes_to_the_host_whatever_her_name_is_now(lesson: Lesson) -> None:
 	assert lesson.world.room.shelf.offers[file].to == lesson.host.person
 
 
+def test_work_waits_for_a_host_who_is_away(lesson: Lesson) -> None:
+	"""Who hands in while her link is broken need not do it again."""
+	world, shelf, ana = lesson.world, lesson.world.room.shelf, lesson.member("Ana")
+	lesson.say("Ms Lee", "collect", title="Sums")
+	lesson.say("Ms Lee", "rename", name="Lena")
+	lesson.say("Lena", "permit", what="files", on=False)
+	world.leave(lesson.member("Lena"), "lost")
+	state = cs.StateManager()
+	state.apply(world.room.welcome(ana))
+	state.apply(world.room.classroom.rules())
+	moves: list[cs.Transfer] = []
+	files = cs.FileTransfers(cs.ClientOptions(), *[state] * 5)  # type: ignore[arg-type]
+	files._state, files._add = state, moves.append  # type: ignore[method-assign]
+	files.hand_in({"do": "hand_in", "path": "sums.pdf"})
+	assert moves[0].command["kind"] == "work", "her program tries"
+	file = world.offer(ana, kind="work")
+	world.note(shelf.file_whole(file))
+	assert [one["file"] for one in world.heard(ana, "file_offer")] == [file]
+	assert not world.heard(lesson.member("Cleo"), "file_offer"), "it is between the two"
+	back = world.join("Ms Lee", "host", token=world.tokens[lesson.host.id])
+	assert [one.file for one in shelf.due(back.person)] == [file]
+
+
+def test_nobody_hands_in_where_there_never_was_a_host() -> None:
+	world = World()
+	ana = world.join("Ana")
+	world.room.classroom.set.collecting = "Sums"
+	world.say(ana, "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
+	assert world.heard(ana, "error")[-1]["code"] == "no_such_person" and not world.room.shelf.offers
+
+
 def test_work_bears_the_name_that_its_owner_has_now(lesson: Lesson) -> None:
 	"""Or the host reads that it is missing."""
 	lesson.say("Ms Lee", "collect", title="Sums")
