@@ -91,6 +91,7 @@ Threads, each named here; started by, may write, ends when, else by close:
     voice                PROCESS: says cues aloud, from the first one on
     second-start         PROCESS: hears that the program was started again
     window-task          STAGE: one piece of work that may take long; ends with it
+    clock                WINDOW: asks Tk's thread to go on where the clock is set back; ends with the window
 """
 
 from __future__ import annotations
@@ -22375,7 +22376,7 @@ def grabbed(root: tk.Tk) -> bool:
 
 # ====
 # [32] WINDOW - keys, the meeting's view, the loop that draws
-# Uses: BASICS, WIRE, CALL, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
+# Uses: BASICS, WIRE, CALL, LINKS, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
 # PANELS, DIALOGS
 
 
@@ -23570,6 +23571,16 @@ class WindowLoop:
 		finally:  # whatever went wrong, the next tick comes
 			self._after(max(1, round(1000 * (1 / self.FPS + begun - monotonic()))), self._next_tick)
 
+	def watch_clock(self, worker: Worker) -> None:
+		"""Tcl's timers go by the computer's clock: where that is set back, what waits is due. Own thread."""
+		ahead = time.time() - monotonic()
+		while not worker.stopping.wait(0.5):
+			before, ahead = ahead, time.time() - monotonic()
+			with suppress(tk.TclError, RuntimeError):  # the window is closing
+				for timer in self._after("info") if ahead < before - 0.5 else ():
+					self._after(1, self._after("info", timer)[0])
+					self._after("cancel", timer)
+
 	def _paste(self) -> None:
 		self.painter.paste()
 		self._after(self.PASTE, self._next_paste)
@@ -23625,11 +23636,13 @@ def run_window(app: Program, begin: Begin | None = None, address: str = "", gone
 	root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
 	loop = WindowLoop(app, root)
 	root.after_idle(close_splash)
+	watch = Worker("clock", loop.watch_clock).start()
 	if begin:
 		loop.begin(begin, "One moment…")
 	elif loop.start and address:
 		loop.start.join_at(address, "")
 	root.mainloop()
+	watch.close(2.0)
 	gone()
 	loop.tasks.finish(5.0)
 	if loop.controller:

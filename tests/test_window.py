@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _tkinter
 import contextlib
 import ctypes
 import dataclasses
@@ -15,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -772,6 +773,53 @@ def test_a_window_opened_for_an_address_joins_there(display: str, monkeypatch: p
 	]
 	assert backend.settings["address"] == "192.168.7.7:9100", "another try begins with it"
 	assert backend.closed
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+	"""By how many seconds this computer's clock is ahead, never above 0: Tcl's waits end by the true one."""
+	seconds, right = [0.0], time.time
+	tcl, before = ctypes.CDLL(_tkinter.__file__), [ctypes.c_void_p() for _ in range(3)]
+
+	@ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_long), ctypes.c_void_p)
+	def tell(at: Any, _: Any) -> None:
+		at[0], at[1] = divmod(round((right() + seconds[0]) * 1e6), 1_000_000)
+
+	monkeypatch.setattr(time, "time", lambda: right() + seconds[0])
+	tcl.Tcl_QueryTimeProc(*map(ctypes.byref, before))
+	tcl.Tcl_SetTimeProc(tell, before[1], None)
+	yield seconds
+	tcl.Tcl_SetTimeProc(*before)
+
+
+def test_a_clock_that_is_set_does_not_stop_the_window(
+	display: str, monkeypatch: pytest.MonkeyPatch, ahead: list[float]
+) -> None:
+	monkeypatch.setenv("DISPLAY", display)
+	backend, tick = FakeBackend(), cs.WindowLoop._tick
+	ticks, lived = list[float](), list[tuple[float, bool]]()
+
+	def count(loop: cs.WindowLoop) -> None:
+		ticks.append(ahead[0])
+		tick(loop)
+
+	def lives(seconds: float) -> None:
+		ahead[0], end = seconds, time.monotonic() + 15
+		while ticks[-10:] != [seconds] * 10 and time.monotonic() < end:
+			time.sleep(0.01)
+		lived.append((seconds, ticks[-10:] == [seconds] * 10))
+
+	def set_the_clock() -> None:
+		for seconds in (0.0, -86_400.0, -3e8, 0.0):
+			lives(seconds)
+		backend.orders.put("close")
+
+	monkeypatch.setattr(cs.WindowLoop, "_tick", count)
+	setter = threading.Thread(target=set_the_clock)
+	setter.start()
+	assert cs.run_window(backend) == 0  # type: ignore[arg-type]
+	setter.join()
+	assert all(on for _, on in lived) and len(lived) == 4, lived
 
 
 def knock(driver: Driver, call: FakeController, number: int, name: str, why: str) -> None:
