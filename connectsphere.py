@@ -23058,7 +23058,9 @@ class MainAppView:
 		if many != self.stage.plan.many:
 			self.stage.plan.many = many
 			self.stage.arrange()
-		for view in (self.stage, self.chat, self.attendees, self.files):
+		self.stage.show(shot)
+		self._forget_gone(monotonic())  # at once: whoever comes or goes by a break moves nobody's tile
+		for view in (self.chat, self.attendees, self.files):
 			view.show(shot)
 		self.panel.count(len(shot.people), len(shot.files))
 		if self.card and shot.leads:

@@ -462,6 +462,14 @@ def test_who_lost_the_connection_keeps_the_place_until_back(opened: Open) -> Non
 	call = driver.meet(6, host=True)
 	driver.view.show_panel("attendees")
 	tiles, jonas = list(driver.view.stage.tiles), call.snapshot().people[2]
+	view, tick, seen = driver.view, driver.view.tick, set[tuple[int, int]]()
+
+	def note() -> None:
+		tick()
+		rows = [row for row in view.attendees.list.rows if isinstance(row, cs.PersonRow)]
+		seen.add((len(view.stage.tiles), len(rows)))
+
+	view.tick = note  # type: ignore[method-assign]
 	lose(driver, call, [3])
 	assert list(driver.view.stage.tiles) == tiles
 	assert driver.view.stage.looks(driver.view.stage.plan.lost[0]).note == "lost the connection"
@@ -473,6 +481,7 @@ def test_who_lost_the_connection_keeps_the_place_until_back(opened: Open) -> Non
 	driver.until(lambda: not driver.view.attendees.gone, "she is back")
 	driver.pump(0.2)
 	assert list(driver.view.stage.tiles) == [40 if key == 3 else key for key in tiles], "in her place"
+	assert seen == {(6, 6)}, "nobody else's moves, not for a moment"
 	lose(driver, call, [4], "left")
 	assert 4 not in driver.view.stage.tiles
 	assert [row.words for row in driver.view.attendees.list.rows if isinstance(row, cs.FlowRow)][-1] == (
