@@ -36,17 +36,18 @@ _SAID = Path(tempfile.gettempdir()) / "connectsphere-voices"
 
 @cache
 def _say(talker: str, sentence: str) -> Sound:
-	"""One sentence, made once on this machine."""
+	"""One sentence, made once on this machine; to change its rate takes as long as some tests."""
 	_SAID.mkdir(exist_ok=True)
-	path = _SAID / f"{hashlib.sha256(f'{talker}|{sentence}'.encode()).hexdigest()[:16]}.wav"
+	path = _SAID / f"{hashlib.sha256(f'{talker}|{sentence}'.encode()).hexdigest()[:16]}.npy"
 	if not path.exists():
 		with tempfile.TemporaryDirectory(dir=_SAID) as own:  # another test may make it at the same time
 			subprocess.run(["espeak-ng", "-v", talker, "-w", f"{own}/a.wav", sentence], check=True)
-			Path(own, "a.wav").replace(path)
-	with wave.open(str(path)) as file:
-		rate = file.getframerate()
-		samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-	sound = cs.Resampler(rate, RATE).push(samples) / 32_768.0
+			with wave.open(f"{own}/a.wav") as file:
+				rate = file.getframerate()
+				samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+			np.save(f"{own}/a.npy", cs.Resampler(rate, RATE).push(samples))
+			Path(own, "a.npy").replace(path)
+	sound: Sound = np.load(path) / 32_768.0
 	loud = np.flatnonzero(np.abs(sound) > 1e-3)
 	return sound[loud[0] : loud[-1]]
 
