@@ -20,7 +20,7 @@ from headless import Headless
 from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
 from meetings import QUIET_MACHINE
-from screens import xvfb
+from screens import KEPT, xvfb
 from starter import STARTERS, Apart, clone_children_of
 from workers import KINDS, Turns, apart, compiled
 
@@ -160,7 +160,10 @@ def screen() -> Iterator[str]:
 		root = tkinter.Tk(screenName=name)
 		root.update()  # Tcl's notifier and the connection stand before the first test counts
 		root.destroy()
+		KEPT[name] = []
 		yield name
+		for root in KEPT.pop(name):
+			root.destroy()
 
 
 @pytest.fixture

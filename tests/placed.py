@@ -1,19 +1,19 @@
 """The window where the program itself puts it, in a process of its own: a display may end only after it.
 
-usage: placed.py walk|stay [SETTINGS]   prints JSON; `stay` obeys lines `geometry` and ends with its input
+Each line of its input is a window: {"settings": …} and "area" to walk through its states in, or "then",
+geometries that it is given; with "stay" it stands until there is another line. As JSON it prints what leaves
+the area in each state, or the places of the window, then what it wants to remember of its place.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import queue
 import sys
-import threading
 import time
 import tkinter as tk
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -33,39 +33,41 @@ def outside(root: tk.Misc, area: tuple[int, int, int, int]) -> list[str]:
 	return found
 
 
+def walked(driver: Driver, area: tuple[int, int, int, int]) -> None:
+	"""Say of each state what is wrong with it."""
+	driver.pump(0.3)  # the window manager may fill the screen with it
+	for name in states(driver):
+		until = time.monotonic() + 5.0  # a busy machine may still be drawing
+		while (faults := overlaps(driver.root) + outside(driver.root, area)) and time.monotonic() < until:
+			driver.pump(0.1)
+		print(json.dumps([name, faults[:3]]), flush=True)
+
+
+def box(driver: Driver) -> list[int]:
+	"""Left, top, width and height of the window with its title bar."""
+	driver.pump(0.3)
+	root = driver.root
+	head = root.winfo_rooty() - root.winfo_y()
+	return [root.winfo_rootx(), root.winfo_rooty() - head, root.winfo_width(), root.winfo_height() + head]
+
+
 def main() -> None:
-	"""Open it, and do what is asked."""
-	what, settings = sys.argv[1], json.loads(sys.argv[2])
-	backend = FakeBackend(9, settings)
-	driver = Driver(os.environ["DISPLAY"], backend, "")
-	if what == "walk":
-		area = json.loads(sys.argv[3])
-		driver.pump(0.3)  # the window manager may fill the screen with it
-		for name in states(driver):
-			until = time.monotonic() + 5.0  # a busy machine may still be drawing
-			while (faults := overlaps(driver.root) + outside(driver.root, area)) and time.monotonic() < until:
-				driver.pump(0.1)
-			print(json.dumps([name, faults[:3]]), flush=True)
-	else:
-		lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-		threading.Thread(target=lambda: [*map(lines.put, sys.stdin), lines.put("end")], daemon=True).start()
-		line = ""
-		while line != "end":
-			driver.pump(0.3)
-			root = driver.root
-			head = root.winfo_rooty() - root.winfo_y()
-			box: list[Any] = [
-				root.winfo_rootx(),
-				root.winfo_rooty() - head,
-				root.winfo_width(),
-				root.winfo_height() + head,
-			]
-			print(json.dumps(box), flush=True)
-			line = lines.get().strip()
-			if line != "end":
-				root.geometry(line)
-	driver.close()
-	print(json.dumps(backend.settings.get("window")), flush=True)
+	"""One window after another, as the input asks."""
+	for line in sys.stdin:
+		words = json.loads(line)
+		backend = FakeBackend(9, words["settings"])
+		driver = Driver(os.environ["DISPLAY"], backend, "")
+		with closing(driver):
+			if area := words.get("area"):
+				walked(driver, area)
+			else:
+				print(json.dumps(box(driver)), flush=True)
+			for geometry in words.get("then", ()):
+				driver.root.geometry(geometry)
+				print(json.dumps(box(driver)), flush=True)
+			if words.get("stay"):
+				sys.stdin.readline()
+		print(json.dumps(backend.settings.get("window")), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import mss
 import numpy as np
@@ -33,6 +34,7 @@ root.mainloop()
 """
 
 
+KEPT: dict[str, list[Any]] = {}  # by display: the Tk of closed windows, for those that come
 DISPLAYS = itertools.count(64 * os.getpid())  # so many are one process's own
 
 

@@ -187,13 +187,6 @@ def test_the_title_bar_asks_what_escape_asks(opened: Open, what: str) -> None:
 	assert driver.root.grab_current() is None and driver.loop.view is not None
 
 
-def ended(driver: Driver) -> bool:
-	try:
-		return not driver.root.winfo_exists()
-	except tk.TclError:
-		return True
-
-
 @pytest.mark.parametrize(
 	("host", "answer", "closes"),
 	[(False, "Leave", True), (True, "End for all", True), (True, "Leave", False)],
@@ -210,7 +203,7 @@ def test_the_window_closes_with_the_meeting_unless_that_goes_on(
 	with contextlib.suppress(tk.TclError):
 		driver.until(lambda: driver.loop.view is None, "the meeting is left")
 		driver.pump(0.2)
-	assert ended(driver) == closes
+	assert driver.closed == closes
 	assert last(call, "end" if answer == "End for all" else "leave")
 
 

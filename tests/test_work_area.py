@@ -32,9 +32,9 @@ Box = list[int]
 
 
 @contextmanager
-def placed(display: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-	"""The window in a process of its own."""
-	command = [sys.executable, str(Path(__file__).with_name("placed.py")), *words]
+def placed(display: str) -> Iterator[subprocess.Popen[str]]:
+	"""Windows in a process of their own."""
+	command = [sys.executable, str(Path(__file__).with_name("placed.py"))]
 	with popen(
 		command,
 		env={**os.environ, "DISPLAY": display},
@@ -50,24 +50,27 @@ def placed(display: str, *words: str) -> Iterator[subprocess.Popen[str]]:
 			assert process.wait(30) == 0
 
 
-def said(process: subprocess.Popen[str]) -> Any:
-	assert process.stdout is not None
-	return json.loads(process.stdout.readline())
+def tell(process: subprocess.Popen[str], settings: dict[str, Any], **more: Any) -> Iterator[Any]:
+	"""Have it open a window with these settings; what it says of it, up to its place at the end."""
+	assert process.stdin is not None and process.stdout is not None
+	process.stdin.write(json.dumps({"settings": settings, **more}) + "\n")
+	process.stdin.flush()
+	line: Any = []
+	while isinstance(line, list):
+		line = json.loads(process.stdout.readline())
+		yield line
 
 
 @pytest.mark.parametrize(
-	("size", "scale"),
-	[("1366x768", 125), ("1366x768", 150), ("1920x1080", 125), ("1920x1080", 150), ("1024x600", 200)],
+	("size", "scales"), [("1366x768", (125, 150)), ("1920x1080", (125, 150)), ("1024x600", (200,))]
 )
-def test_every_control_is_inside_the_work_area(size: str, scale: int) -> None:
+def test_every_control_is_inside_the_work_area(size: str, scales: tuple[int, ...]) -> None:
 	wide, tall = map(int, size.split("x"))
-	with desktop(size) as display:
-		area = json.dumps([0, 0, wide, tall - 48])
-		with placed(display, "walk", json.dumps({"scale": str(scale)}), area) as window:
-			assert window.stdout is not None
-			*seen, _ = map(json.loads, window.stdout)
-	assert len(seen) > 20
-	assert [state for state in seen if state[1]] == []
+	with desktop(size) as display, placed(display) as window:
+		for scale in scales:
+			*seen, _ = tell(window, {"scale": str(scale)}, area=[0, 0, wide, tall - 48])
+			assert len(seen) > 20
+			assert [state for state in seen if state[1]] == [], scale
 
 
 def inside(box: Box, area: Box) -> bool:
@@ -78,21 +81,13 @@ def inside(box: Box, area: Box) -> bool:
 	)
 
 
-def test_it_comes_back_where_it_was_as_far_as_there_is_room(tmp_path: Path) -> None:
-	with desktop("1366x768") as display:
-		with placed(display, "stay", "{}") as window:
-			filled = said(window)
-			assert window.stdin is not None
-			window.stdin.write("900x500+200+100\n")
-			window.stdin.flush()
-			moved = said(window)
-			window.stdin.close()
-			kept = said(window)
-		with placed(display, "stay", json.dumps({"window": kept})) as window:
-			again = said(window)
+def test_it_comes_back_where_it_was_as_far_as_there_is_room() -> None:
+	with desktop("1366x768") as display, placed(display) as window:
+		filled, moved, kept = tell(window, {}, then=["900x500+200+100"])
+		again, _ = tell(window, {"window": kept})
 		for lost in ("900x500+4000+3000", "900x500+-700+-90", "3000x2000+0+0", "1x1+0+0", "rubbish"):
-			with placed(display, "stay", json.dumps({"window": lost})) as window:
-				assert inside(said(window), [0, 0, 1366, 720]), lost
+			place, _ = tell(window, {"window": lost})
+			assert inside(place, [0, 0, 1366, 720]), lost
 	assert inside(filled, [0, 0, 1366, 720]) and filled[2] > 1340, (
 		"1280x800 do not fit, so it fills the screen"
 	)
@@ -102,7 +97,10 @@ def test_it_comes_back_where_it_was_as_far_as_there_is_room(tmp_path: Path) -> N
 @pytest.mark.parametrize("side", [0, 1])
 def test_it_opens_on_the_monitor_with_the_mouse_and_stays_on_the_one_where_it_was(side: int) -> None:
 	monitors = [[0, 0, 1280, 800], [1280, 0, 1280, 800]]
-	with desktop("2560x800", screens=["1280x800+0+0", "1280x800+1280+0"]) as display:
+	with (
+		desktop("2560x800", screens=["1280x800+0+0", "1280x800+1280+0"]) as display,
+		placed(display) as window,
+	):
 
 		def mouse(x: int) -> None:
 			subprocess.run(
@@ -110,14 +108,9 @@ def test_it_opens_on_the_monitor_with_the_mouse_and_stays_on_the_one_where_it_wa
 			)
 
 		mouse(600 + 1280 * side)
-		with placed(display, "stay", json.dumps({"scale": "75"})) as window:
-			box = said(window)
-			assert window.stdin is not None
-			window.stdin.close()
-			kept = said(window)
+		box, kept = tell(window, {"scale": "75"})
 		mouse(600 + 1280 * (1 - side))
-		with placed(display, "stay", json.dumps({"scale": "75", "window": kept})) as window:
-			again = said(window)
+		again, _ = tell(window, {"scale": "75", "window": kept})
 	assert inside(box, monitors[side])
 	assert again == box
 
@@ -145,8 +138,8 @@ def signs(env: dict[str, str]) -> set[int]:
 
 
 def test_it_has_a_sign_of_its_own() -> None:
-	with desktop("1366x768") as display, placed(display, "stay", "{}") as window:
-		said(window)
+	with desktop("1366x768") as display, placed(display) as window:
+		next(tell(window, {}, stay=True))
 		wait_until(lambda: signs({**os.environ, "DISPLAY": display}) == {16, 32, 48, 128}, what="the signs")
 
 

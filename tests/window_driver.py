@@ -6,6 +6,7 @@ import contextlib
 import gc
 import itertools
 import os
+import re
 import subprocess
 import time
 import tkinter as tk
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from fake_call import FakeBackend, FakeController
+from screens import KEPT
 
 import connectsphere as cs
 
@@ -29,16 +31,76 @@ def rest(seconds: float) -> None:
 		CLOCK.dooneevent(0)
 
 
+class Lasting(tk.Tk):
+	"""The Tk of a window, for the next one, too: a new Tk takes as long as all that the window shows."""
+
+	CLASSES = (".", cs.KEYBOARD, "all", "Tk", "Text", "Entry", "Canvas", "Menu", "Toplevel")
+
+	def __init__(self, display: str) -> None:
+		super().__init__(screenName=display)
+		self._new = dict(self._habits())
+		self._own = {*vars(self), "_own"}
+
+	def _habits(self) -> Iterator[tuple[tuple[str, str], str]]:
+		"""What keys and clicks do, and which virtual events they are, in all windows."""
+		call, words = self.tk.call, self.tk.splitlist
+		for name in self.CLASSES:
+			for event in words(call("bind", name)):
+				yield (name, event), str(call("bind", name, event))
+		for event in words(call("event", "info")):
+			yield ("", event), " ".join(map(str, words(call("event", "info", event))))
+
+	def taken(self) -> Lasting:
+		"""This without what the last test put in place of methods."""
+		for name in {*vars(self)} - self._own:
+			vars(self).pop(name)
+		return self
+
+	def emptied(self) -> Lasting:
+		"""This without its window, as new."""
+		call = self.tk.call
+		for child in list(self.children.values()):
+			child.destroy()
+		for key in self.tk.splitlist(call("wm", "protocol", ".")):
+			call("wm", "protocol", ".", key, "")
+		for key in ("-fullscreen", "-zoomed", "-topmost"):
+			call("wm", "attributes", ".", key, 0)
+		for words in (("title", "tk"), ("client", ""), ("minsize", 1, 1), ("geometry", "1x1+0+0")):
+			call("wm", words[0], ".", *words[1:])
+		call("bindtags", ".", (".", "Tk", "all"))
+		call(".", "configure", "-background", "#d9d9d9", "-cursor", "")
+		for what in ("PRIMARY", "CLIPBOARD"):
+			call("selection", "clear", "-selection", what)
+		commands = {*(self._tclCommands or ())} - {"tkerror", "exit"}
+		for (name, event), does in {**dict.fromkeys(self._new, ""), **dict(self._habits())}.items():
+			if does != (new := self._new.get((name, event), "")):
+				commands.update(re.findall(r"\[(\d\w*) ", does))
+				if name:
+					call("bind", name, event, new)
+					continue
+				call("event", "delete", event)
+				if new:
+					call("event", "add", event, *new.split())
+		for command in commands:
+			self.tk.deletecommand(command)
+		self._tclCommands = ["tkerror", "exit"]
+		call("wm", "withdraw", ".")
+		call("update")
+		return self
+
+
 class Driver:
 	"""The window in this process, and a hand on its display."""
 
 	def __init__(self, display: str, backend: Any, size: str = "1280x720") -> None:
 		"""`size` "" leaves it where the program puts it."""
-		self.display, self.backend = display, backend
+		self.display, self.backend, self.over = display, backend, False
 		self.faults: list[BaseException] = []
-		self.root = tk.Tk(screenName=display)
+		kept = KEPT.get(display)
+		self.root = kept.pop().taken() if kept else Lasting(display)
 		self.root.report_callback_exception = lambda kind, fault, trace: self.faults.append(fault)
 		self.loop = cs.WindowLoop(backend, self.root)
+		self.root.deiconify()
 		if size:
 			self.root.geometry(f"{size}+0+0")
 			self.hand("mousemove", "5", "5")
@@ -110,10 +172,22 @@ class Driver:
 		assert self.loop.start is not None
 		return self.loop.start
 
+	@property
+	def closed(self) -> bool:
+		"""Whether there is no window any more, or another has its Tk."""
+		try:
+			return self.over or not self.root.winfo_exists()
+		except tk.TclError:
+			return True
+
 	def close(self) -> None:
-		with contextlib.suppress(tk.TclError):  # a test may have closed it
-			self.root.winfo_exists()
+		if not self.closed:
+			kept = KEPT.get(self.display)
+			if kept == []:
+				self.root.destroy = lambda: kept.append(self.root.emptied())  # type: ignore[method-assign]
 			self.loop.stop()
+			vars(self.root).pop("destroy", None)
+		self.over = True
 		assert not self.faults, self.faults
 
 	def type(self, text: str, *then: str) -> None:
