@@ -18165,9 +18165,9 @@ class Look:
 			self._keeper.create_text(0, 0, font=made)
 		return self._fonts[size, bold]
 
-	def frame(self, parent: tk.Misc, colour: str = "", kind: str = "Frame") -> tk.Frame:
-		"""A plain area; `kind` "Overlay" marks what may lie over others."""
-		return keyed(tk.Frame(parent, bg=colour or self.palette.window, class_=kind, highlightthickness=0))
+	def frame(self, parent: tk.Misc, colour: str = "") -> tk.Frame:
+		"""A plain area."""
+		return keyed(tk.Frame(parent, bg=colour or self.palette.window, highlightthickness=0))
 
 	def layer(self, frame: tk.Misc, close: Act) -> None:
 		"""Escape calls `close` while no newer layer stands over `frame`."""
@@ -19006,7 +19006,7 @@ class Dialog:
 		p, px = look.palette, look.px
 		self._before = focused(look.root)
 		self.first: Act | None = None  # gives it the keyboard at the beginning
-		self.frame = look.frame(look.root, p.line, "Overlay")
+		self.frame = look.frame(look.root, p.line)
 		self.body = look.frame(self.frame, p.panel)
 		self.body.pack(fill="both", expand=True, padx=px(1), pady=px(1))
 		self.width = min(px(width), look.root.winfo_width() - px(24))
@@ -19099,7 +19099,7 @@ class EmojiPicker(Painted):
 		page: tk.Misc = beside
 		while page.master not in (None, look.root):
 			page = page.master
-		self.holder = look.frame(page, look.palette.line, "Overlay")  # it ends with the page
+		self.holder = look.frame(page, look.palette.line)  # it ends with the page
 		wide, tall = columns * self.step + look.px(16), rows * self.step + look.px(16)
 		super().__init__(look, self.holder, wide, tall, look.palette.card, focus=True)
 		look.layer(self.holder, self.holder.destroy)
@@ -21425,7 +21425,7 @@ class BusyCard:
 
 	def __init__(self, look: Look, parent: tk.Misc, cancel: Act | None = None):
 		self.look, self.cancel = look, cancel
-		self.frame = look.frame(parent, look.palette.panel, "Overlay")
+		self.frame = look.frame(parent, look.palette.panel)
 		self.frame.bind("<Destroy>", lambda _: self._rest())
 		self.words = self._timer = ""
 
@@ -22136,7 +22136,7 @@ class ClassCard:
 	def __init__(self, look: Look, parent: tk.Misc, run: Run, act: Callable[..., None], close: Act):
 		self.look, self.act, self.run, self.parent = look, act, run, parent
 		px, p = look.px, look.palette
-		self.frame = look.frame(parent, p.third, "Overlay")
+		self.frame = look.frame(parent, p.third)
 		body = look.frame(self.frame, p.panel)
 		body.pack(fill="both", expand=True, padx=1, pady=1)
 		head = look.frame(body, p.panel)

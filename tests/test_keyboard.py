@@ -217,7 +217,7 @@ def test_a_picker_ends_with_the_meeting(opened: Open) -> None:
 	call.gui_queue.put({"event": "ended", "reason": "The host ended the meeting."})
 	driver.until(lambda: driver.loop.start is not None, "the start window")
 	assert driver.loop.look.layers == []
-	assert [one for one in driver.root.winfo_children() if one.winfo_class() == "Overlay"] == []
+	assert [one for one in driver.root.winfo_children() if one.winfo_manager() == "place"] == []
 
 
 # -- held keys --------------------------------------------------------------------------

@@ -16,7 +16,7 @@ PLACE = re.compile(r"\{\w+\}")
 SENTENCE = re.compile(r"[A-Z]?[a-z]+[ ,'].*[a-z].*|[A-Z][a-z]+[.…!?]?")
 # What looks like words but is none: classes and options of Tk, names of fonts, units.
 NO_WORDS = {
-	"Overlay", "Frame", "Entry", "Text", "TEntry", "Menu", "Segoe UI Variable Text", "Segoe UI", "Inter",
+	"Entry", "Text", "TEntry", "Menu", "Segoe UI Variable Text", "Segoe UI", "Inter",
 	"SF Pro Text", "Noto Sans", "DejaVu Sans", "TkDefaultFont", "Downloads", "ConferenceFiles", "Escape",
 	"English", "Host", "quiet attendees", "quiet hands", "class files", "class work", "host attendees",
 	"person tile", "tile screen", "Fonts", "Esc", "Enter", "Space", "Return",

@@ -270,7 +270,7 @@ def overlaps(root: tk.Misc) -> list[str]:
 	for parent in walk(root):
 		boxes = []
 		for child in parent.winfo_children():
-			over = child.winfo_class() == "Overlay" or (parent is root and child.winfo_manager() == "place")
+			over = child.winfo_manager() == "place" and (parent is root or isinstance(child, tk.Frame))
 			if isinstance(child, tk.Menu | tk.Toplevel) or over or not child.winfo_manager():
 				continue  # menus, dialogs, windows of their own, and tooltips where the mouse happens to rest
 			if not child.winfo_ismapped():
