@@ -19150,7 +19150,7 @@ class PictureBox:
 		self._live = False
 		self._marks: tuple[Any, TileMarks] = None, []  # and what they were drawn for
 		self._photo: ImageTk.PhotoImage | None = None
-		self._item = self.canvas.create_image(0, 0, anchor="nw", tags="tile")
+		self._item = self.canvas.create_image(0, 0, anchor="nw")
 		self._lines: Mapping[str, TileLine] = {}  # those written, their items tagged:
 		self._tag = f"lines:{self._item}"
 		self.canvas.tag_lower(self._item)
@@ -21852,7 +21852,7 @@ class DoctorDialog(WorkDialog):
 
 	def show(self, result: Diagnosis) -> None:
 		px = self.look.px
-		self.verdict = self.words(tr(result.verdict), 15, self.look.palette.text, bold=True)
+		self.words(tr(result.verdict), 15, self.look.palette.text, bold=True)
 		self.words(tr(result.next_step), 13, above=6, below=12)
 		self.list = ListView(self.look, self.body).pack(fill="both", expand=True, padx=(px(24), px(12)))
 		self.list.show([FindingRow(one) for one in result.findings])

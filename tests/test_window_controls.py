@@ -488,9 +488,9 @@ def check_twice(driver: Driver, dialog: Callable[[], Any]) -> None:
 	"""The doctor's dialog, open: what was mended is looked at again."""
 	first = dialog()
 	assert isinstance(first, cs.DoctorDialog)
-	driver.until(lambda: hasattr(first, "verdict"), "the verdict")
+	driver.until(lambda: hasattr(first, "list"), "the verdict")
 	press(driver, first.frame, "Check again")
-	driver.until(lambda: dialog() is not first and hasattr(dialog(), "verdict"), "a new verdict")
+	driver.until(lambda: dialog() is not first and hasattr(dialog(), "list"), "a new verdict")
 	assert not first.open and dialog().open
 
 
