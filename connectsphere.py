@@ -987,6 +987,7 @@ class Person(Record):
 
 	@property
 	def leads(self) -> bool:
+		"""Whether this is a host or co-host."""
 		return self.role != "member"
 
 
@@ -4958,6 +4959,7 @@ class Planes:
 		return next((one.id for one in self.room.members.values() if one.sharing), 0)
 
 	def tick(self, now: float) -> None:
+		"""Once in a while: forget tickets that have run out."""
 		self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
 
 	def _on_ticket(self, member: Member, message: Json) -> Effects:
@@ -5321,12 +5323,14 @@ class Room:
 		return [member.message() for member in self.members.values()]
 
 	def tell_all(self, type: str, **members: Any) -> Tell:
+		"""To everyone who is in: a message of that type."""
 		return Tell(tuple(self.members), {"type": type, **members})
 
 	def named(self, name: str) -> Member | None:
 		return next((one for one in self.members.values() if one.name == name), None)
 
 	def present(self, person: int) -> Member | None:
+		"""The member that this person is now."""
 		return next((one for one in self.members.values() if one.person == person), None)
 
 	def teacher(self) -> int:
@@ -5338,6 +5342,7 @@ class Room:
 		return found[0]
 
 	def tell_hosts(self, type: str, **members: Any) -> Tell:
+		"""To hosts and co-hosts: a message of that type."""
 		return Tell(tuple(one.id for one in self.members.values() if one.leads), {"type": type, **members})
 
 	def handle(self, ident: int, message: Json, now: float, clock: float) -> Effects:
@@ -5553,13 +5558,16 @@ class Snapshot:
 
 	@property
 	def teacher(self) -> str:
+		"""What the host is called now."""
 		return next((one.name for one in self.people if one.role == "host"), self.host)
 
 	def may(self, what: str) -> bool:
+		"""Whether one may do `what` of PERMITS oneself."""
 		return self.leads or self.rules.permits(what, self.name)
 
 	@property
 	def hands(self) -> list[Person]:
+		"""Whose hands are up, in their order."""
 		return sorted((one for one in self.people if one.hand), key=lambda one: one.hand)
 
 	@property
@@ -5616,6 +5624,7 @@ class StateManager:
 		self.current = replace(self.current, **changes)
 
 	def stands(self, link: str) -> bool:
+		"""Whether the link is that now: joining, live, reconnecting or ended."""
 		return self.current.link == link
 
 	def become(self, link: str, **facts: Any) -> None:
@@ -6393,6 +6402,7 @@ class KnownHosts:
 		return known
 
 	def places(self) -> list[Address]:
+		"""Where they were last, the one seen last first."""
 		return [(host.last_address, host.port) for host in self.all()]
 
 	def imitated(self, fingerprint: str, title: str, host: str) -> KnownHost | None:
@@ -14802,6 +14812,7 @@ class CommandConnection:
 		self.link.send(line)
 
 	def close(self, reason: str = "left") -> None:
+		"""Send what is queued, then end."""
 		self.link.close(reason)
 
 	def refuse(self, refused: Refused) -> None:
@@ -15716,6 +15727,7 @@ class Commands(Part):
 		self._tell_server(command)
 
 	def share_failed(self, refused: Refused) -> None:
+		"""The own share did not come about."""
 		self.answer_later("error", "screen_start", **refused.event)
 
 	def answer_later(self, event: str, waiting: str = "", **fields: Any) -> None:
@@ -16541,6 +16553,7 @@ class Preview:
 				self._turn(what, any(asked))
 
 	def using(self) -> list[str]:
+		"""Which of camera and mic it has open."""
 		return [what for what, device in self._devices.items() if device.on]
 
 	def again(self, what: str) -> None:
@@ -16890,6 +16903,7 @@ class Program:
 		return downloads_folder(self._options.downloads).absolute()
 
 	def test_speaker(self) -> None:
+		"""Play a short sound on the chosen speaker. Does not wait."""
 		Worker("speaker-test", partial(_play_test, self.setting("speaker"))).start()
 
 	def end_hosted(self) -> None:
@@ -19504,6 +19518,7 @@ class Plan:
 		self._spoke: dict[int, float] = {}  # when each was last heard
 
 	def spoke(self, now: float, seconds: float = SPOKE_SECONDS) -> list[int]:
+		"""Who has spoken of late."""
 		return [one for one, at in self._spoke.items() if now - at < seconds]
 
 	def hear(self, speaking: int, now: float) -> bool:
@@ -22358,6 +22373,7 @@ class SettingsDialog(Dialog):
 		self._later(100, self._tick)
 
 	def close(self) -> None:
+		"""Take it away; devices that ran for it alone stop."""
 		if self.open:
 			self.preview.try_out(camera=False, mic=False)
 		self._no_tile()
@@ -23199,7 +23215,8 @@ class MainAppView:
 	def write(self) -> bool:
 		"""Put the cursor into the message while the messages are in sight; whether they are."""
 		if self.reading():
-			self.chat.composer.focus()
+			composer, ready = self.chat.composer, self.frame.winfo_ismapped()  # else it is being built
+			(composer.focus if ready else composer.entry.focus_set)()
 		return self.reading()
 
 	def flip_panel(self, name: str) -> None:
