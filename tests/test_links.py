@@ -10,7 +10,6 @@ import queue
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,7 +79,8 @@ class Hub:
 			link.on_bytes = lambda data: self.on_bytes(link, data)
 			link.on_close = self.closed.put
 			set_up(link)
-			return link.begin()
+			link.begin()
+			return link
 
 		return self.on_thread(begin)
 
@@ -697,7 +697,8 @@ class TestChildKeeper:
 		"""Memory or processes run out for a moment, or Windows gives no socket to a child that just died."""
 		failures = iter([BlockingIOError(11, "Resource temporarily unavailable")] * 2)
 		where, name = {
-			"Popen": (subprocess.Popen, "_execute_child"), "share_socket": (connectsphere, "share_socket"),
+			"Popen": (vars(connectsphere)["subprocess"].Popen, "_execute_child"),
+			"share_socket": (connectsphere, "share_socket"),
 		}[what]  # fmt: skip
 		works = getattr(where, name)
 

@@ -24,8 +24,7 @@ class Draft:
 		target = SimpleNamespace(value="", options=[], faint=False)
 		target.show = vars(target).update
 		parts = {"target": target, "_names": [], "_all": True, "_stead": None, "_hint": lambda: None}
-		entry = SimpleNamespace(focus_set=lambda: None)
-		vars(self.composer).update(parts, text=lambda: self.words, entry=entry)
+		vars(self.composer).update(parts, text=lambda: self.words, focus=lambda: None)
 
 	@property
 	def to(self) -> str:

@@ -31,6 +31,14 @@ def rest(seconds: float) -> None:
 		CLOCK.dooneevent(0)
 
 
+def mainloop(root: tk.Misc, windows: int = 0) -> None:
+	"""Until no more windows are open: Tk counts those that are kept, too."""
+	root.tk.mainloop(windows + sum(map(len, KEPT.values())))
+
+
+tk.Misc.mainloop = mainloop  # type: ignore[method-assign]
+
+
 class Lasting(tk.Tk):
 	"""The Tk of a window, for the next one, too: a new Tk takes as long as all that the window shows."""
 
