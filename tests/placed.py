@@ -63,6 +63,8 @@ def main() -> None:
 			else:
 				print(json.dumps(box(driver)), flush=True)
 			for geometry in words.get("then", ()):
+				driver.root.attributes("-zoomed", False)
+				driver.pump(0.3)  # the window manager gives it its former size, then this
 				driver.root.geometry(geometry)
 				print(json.dumps(box(driver)), flush=True)
 			if words.get("stay"):

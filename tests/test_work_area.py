@@ -91,6 +91,7 @@ def test_it_comes_back_where_it_was_as_far_as_there_is_room() -> None:
 	assert inside(filled, [0, 0, 1366, 720]) and filled[2] > 1340, (
 		"1280x800 do not fit, so it fills the screen"
 	)
+	assert moved[2] < filled[2] and moved[0] > 100, "or nothing is remembered"
 	assert again == moved
 
 
