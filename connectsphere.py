@@ -23416,6 +23416,10 @@ def sharp_display() -> None:
 			ctypes.windll.shell32.SetCurrentProcessExplicitAppUserModelID(APP_NAME)
 
 
+# in one go: what waits for an idle moment would be gone between two calls of another thread
+DUE = "foreach timer [after info] {after 1 [lindex [after info $timer] 0]; after cancel $timer}"
+
+
 class WindowLoop:
 	"""Owns the root window: start window or meeting window, and the one render loop."""
 
@@ -23595,10 +23599,9 @@ class WindowLoop:
 		ahead = time.time() - monotonic()
 		while not worker.stopping.wait(0.5):
 			before, ahead = ahead, time.time() - monotonic()
-			with suppress(tk.TclError, RuntimeError):  # the window is closing
-				for timer in self._after("info") if ahead < before - 0.5 else ():
-					self._after(1, self._after("info", timer)[0])
-					self._after("cancel", timer)
+			if ahead < before - 0.5:
+				with suppress(tk.TclError, RuntimeError):  # the window is closing
+					self.root.tk.call("eval", DUE)
 
 	def _paste(self) -> None:
 		self.painter.paste()
