@@ -150,11 +150,11 @@ def test_pattern_camera_keeps_its_rate_and_drops_when_late() -> None:
 
 
 def test_camera_that_is_too_slow_for_the_timeout_says_so() -> None:
-	camera = cs.open_camera("pattern", "Ana", 1)
+	camera = cs.open_camera("pattern", "Ana", 0.1)
 	camera.read(1.0)
 	start = time.perf_counter()
 	error(lambda: camera.read(0.05))
-	assert time.perf_counter() - start < 0.5
+	assert time.perf_counter() - start < 5, "ten seconds are between two pictures"
 	camera.close()
 
 

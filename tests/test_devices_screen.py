@@ -21,7 +21,7 @@ import pytest
 from pictures import counting
 from PIL import Image
 from screens import another_window, grabbed, window_manager, xvfb
-from waiting import wait_until
+from waiting import best_of, wait_until
 
 import connectsphere as cs
 
@@ -426,12 +426,18 @@ def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
 	slide = np.random.default_rng(1).integers(0, 256, (30, 50, 3), np.uint8)
 	(tmp_path / "é.png").write_bytes(cs.encode_png(slide))
 	assert np.array_equal(grabbed(str(tmp_path / "é.png")), slide)
-	source = cs.open_screen(str(counting(tmp_path / "a.avi")))
-	start = time.perf_counter()
-	assert source.grab().mean() < 4
-	wait_until(lambda: source.grab().mean() > 80)
-	assert 0.25 < time.perf_counter() - start < 1.0
-	source.close()
+	film = str(counting(tmp_path / "a.avi"))
+
+	def plays_by_the_clock() -> bool:
+		with contextlib.closing(cs.open_screen(film)) as source:
+			start = time.perf_counter()
+			assert source.grab().mean() < 4
+			wait_until(lambda: source.grab().mean() > 80)
+			took = time.perf_counter() - start
+		assert took > 0.25
+		return took < 1.0
+
+	assert best_of(3, plays_by_the_clock)
 
 
 # -- the user's own pictures: what a viewer program shows of them is what is shared

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from waiting import slowness
 
 import connectsphere as cs
 from connectsphere import BLOCK, BLOCK_SECONDS, AudioMixer, JitterBuffer, Samples, silence
@@ -466,19 +465,27 @@ def test_microphone_to_speaker_takes_at_most_60_ms() -> None:
 	assert max(medians) <= 60 * MS
 
 
-def test_500_speakers_at_once_are_mixed_in_a_fraction_of_a_tick() -> None:
+def test_500_speakers_at_once_are_mixed_for_little_more_than_their_sum() -> None:
+	"""In one run with the least it takes: all are added up, and each gets the sum without its own."""
 	ids = range(1, 501)
 	mixer = mixer_of(*ids)
 	block = np.random.default_rng(7).integers(-500, 500, BLOCK).astype(np.int16)
-	spent = []
-	for seq in range(100):
+	spent, least = [], []
+	for seq in range(60):
 		for id in ids:
 			mixer.push(id, seq, block, seq * BLOCK_SECONDS)
 		start = time.thread_time()
 		mix = mixer.tick(seq * BLOCK_SECONDS + 5 * MS)
 		spent.append(time.thread_time() - start)
+		start = time.thread_time()
+		total = np.zeros(BLOCK, np.int32)
+		for _ in ids:
+			total += block
+		assert len([(total - block).clip(-32_768, 32_767).astype(np.int16) for _ in ids]) == len(mix)
+		least.append(time.thread_time() - start)
 	assert all(other is not None for other, _ in mix.values())
-	assert np.median(spent) < 6 * MS * slowness()  # about 2 ms on a quiet machine; a tick is 16
+	print(f"{np.median(spent) / MS:.1f} ms, the least {np.median(least) / MS:.1f} ms")
+	assert np.median(spent) < 2 * np.median(least)  # 1.2 times, 3.5 ms; a tick is 16
 
 
 # -- voice gate, level
