@@ -4207,9 +4207,7 @@ class Pacer:
 RESUME_SECONDS = 600.0
 NUMBER_GAP = 1_000
 TICKET_SECONDS = 10.0
-ANSWERS: Mapping[str, str] = {  # what answers a request; all others are answered by `ok`
-	**{kind: kind for kind in ("user_list", "chat", "private_chat", "reaction", "ticket", "timer")},
-	**{kind: kind for kind in ("attendance", "stand_by", "new_pin")},
+ANSWERS: Mapping[str, str] = {  # what answers a request: else what is called so or, without that, `ok`
 	"ping": "pong",
 	"file_offer": "file_ready",
 	"cancel": "file_gone",
@@ -4218,7 +4216,8 @@ ANSWERS: Mapping[str, str] = {  # what answers a request; all others are answere
 	"take_over": "screen_stop",
 	**dict.fromkeys(("permit", "word", "door", "spotlight", "collect", "one_room"), "rules"),
 	"room": "rooms",
-	**dict.fromkeys(("question", "answer", "close_question"), "question"),
+	**dict.fromkeys(("answer", "close_question"), "question"),
+	**dict.fromkeys(("video_start", "video_stop"), "ok"),
 	**dict.fromkeys(("hand", "mute", "cohost", "rename", "pause"), "state"),
 }
 RATES: Mapping[str, tuple[float, float]] = {  # a second on the long run; a script may burst before
@@ -4408,6 +4407,7 @@ class Claim(Record):
 	before: Annotated[list[str], _listing(_NAME, 8)] = field(default_factory=list)  # its earlier names
 	buckets: dict[str, TokenBucket] = field(default_factory=dict)  # of its messages
 	took: float = 0.0  # ms, its last round trip
+	orders: dict[str, Json] = field(default_factory=dict)  # to turn a device off, until it answers
 
 
 @dataclass
@@ -4660,7 +4660,7 @@ class FileShelf:
 		return [Keep("files", [file]), FileGone(file), self._tell(offer, "file_gone", file=file, **why.told)]
 
 	def _tell(self, offer: Offer, type: str, **members: Any) -> Tell:
-		to = tuple(one.id for one in self.room.members.values() if offer.concerns(one.person))
+		to = tuple(one.id for one in self.room if offer.concerns(one.person))
 		return Tell(to, {"type": type, **members})
 
 
@@ -4685,7 +4685,7 @@ class Classroom:
 
 	def may(self, member: Member, what: str) -> bool:
 		"""Whether `member` may do `what` of PERMITS."""
-		exempt, has_word = self.room.names.people[member.person].exempt, self.set.word == member.person
+		exempt, has_word = self.room.claim_of(member).exempt, self.set.word == member.person
 		return member.leads or permitted(what, self.set.off, what in exempt, has_word)
 
 	def require(self, member: Member, what: str) -> None:
@@ -4716,13 +4716,14 @@ class Classroom:
 		asked = [one.message for one in self._tell_question([member])] if self.set.question["answers"] else []
 		more = [{"type": "rooms", "groups": groups}] if (groups := self.grouped["groups"]) else []
 		more += [{"type": "timer", "left": left}] if left > 0 else []
+		more += self.room.claim_of(member).orders.values()
 		shelf, person = self.room.shelf, member.person
 		due = [{"type": "file_offer", **one.message()} for one in shelf.due(person)]
 		return [self.rules(), *asked, *more, *due, *shelf.had(person)]
 
 	def exempt(self, member: Member, what: str, on: bool) -> Effects:
 		"""Let this one do it or not, whatever is set for all."""
-		claim = self.room.names.people[member.person]
+		claim = self.room.claim_of(member)
 		claim.exempt = _turned(claim.exempt, what, on == (what in self.set.off))
 		if what == "share" and on:
 			self.room.planes.taken = -math.inf
@@ -4741,8 +4742,8 @@ class Classroom:
 		return [*self._hushed(member), *changed]
 
 	def _hushed(self, by: Member) -> Effects:
-		on = [one for one in self.room.members.values() if one.mic and not self.may(one, "mic")]
-		return [effect for one in on for effect in self.room.streams.mute(one, by)]
+		on = [one for one in self.room if one.mic and not self.may(one, "mic")]
+		return [effect for one in on for effect in self.room.streams.mute(self.room.claim_of(one), by)]
 
 	def _person(self, ident: int) -> int:
 		return self.room.with_id(ident).person if ident else 0
@@ -4753,8 +4754,13 @@ class Classroom:
 		return [*lowered, *self._hushed(member), *self.changed()]
 
 	def _on_lower(self, member: Member, message: Json) -> Effects:
-		up = [one for one in self.room.whom(message["who"]) if one.hand]
-		return [Keep("members", [one.id for one in up]), *(self.room.change(one, hand=0.0) for one in up)]
+		whom = self.room.whom(message["who"])
+		up = [one for claim in whom if (one := self.room.present(claim.person)) and one.hand]
+		kept = Keep("people", [claim.person for claim in whom if claim.hand])
+		for claim in whom:
+			claim.hand = 0.0
+		lowered = [self.room.change(one, hand=0.0) for one in up]
+		return [kept, Keep("members", [one.id for one in up]), *lowered]
 
 	def _on_door(self, member: Member, message: Json) -> Effects:
 		self.set.door = message["mode"]
@@ -4777,7 +4783,7 @@ class Classroom:
 		"""Who has not handed in what is collected is asked again."""
 		title, offers = self.set.collecting, self.room.shelf.offers.values()
 		done = {one.person for one in offers if one.whole and (one.kind, one.task) == ("work", title)}
-		late = [one for one in self.room.members.values() if not one.leads and one.person not in done]
+		late = [one for one in self.room if not one.leads and one.person not in done]
 		asked = {"type": "asked", "to": "work", "by": member.name}
 		return [Tell(tuple(one.id for one in late), asked)] if title else []
 
@@ -4792,7 +4798,7 @@ class Classroom:
 	def _on_room(self, member: Member, message: Json) -> Effects:
 		"""In whose room one is; in one's own: as others say or find."""
 		person = self._person(message["same"])
-		self.room.names.people[member.person].room = -1 if person == member.person else person
+		self.room.claim_of(member).room = -1 if person == member.person else person
 		return [Keep("people", [member.person])]
 
 	def _on_early(self, member: Member, message: Json) -> Effects:
@@ -4820,7 +4826,7 @@ class Classroom:
 	def _group(self) -> Json:
 		"""The mixer's order. One's own word is before the host's switch, and that before finding."""
 		claims, now = self.room.names.people, self.set
-		here = {one.person: one for one in self.room.members.values()}
+		here = {one.person: one for one in self.room}
 		says = {person: claims[person].room for person in here}
 		rooms = {person: {person} for person in here}
 		rest = {person for person, word in says.items() if word < 0}
@@ -4839,7 +4845,7 @@ class Classroom:
 		other, on = self.room.with_id(message["who"]), message["on"]
 		if other.role == "host":
 			raise Refused("no_such_person")
-		self.room.names.people[other.person].cohost = on
+		self.room.claim_of(other).cohost = on
 		told = self.room.change(other, role="co-host" if on else "member")
 		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
 		return [*kept, told, *([Promoted(other.id)] if on else self._hushed(member))]
@@ -4885,7 +4891,7 @@ class Classroom:
 			claim.vote = -1
 		self.set.question = question.message()
 		kept = [Keep("settings", [1]), Keep("people", [claim.person for claim in voted])]
-		return [*kept, *self._tell_question(self.room.members.values())]
+		return [*kept, *self._tell_question(self.room)]
 
 	def _on_question(self, member: Member, message: Json) -> Effects:
 		answers = [clean_text(answer, 100) for answer in message["answers"]]
@@ -4897,14 +4903,14 @@ class Classroom:
 	def _on_answer(self, member: Member, message: Json) -> Effects:
 		if message["index"] >= len(self.set.question["answers"]):
 			raise Refused("bad_command", key="index")
-		self.room.names.people[member.person].vote = message["index"]
-		told = [one for one in self.room.members.values() if one.leads or one.id == member.id]
+		self.room.claim_of(member).vote = message["index"]
+		told = [one for one in self.room if one.leads or one.id == member.id]
 		return [Keep("people", [member.person]), *self._tell_question(told)]
 
 	def _on_close_question(self, member: Member, message: Json) -> Effects:
 		if not self.set.question["answers"]:
 			return []
-		results = self._tell_question(self.room.members.values(), over=True)
+		results = self._tell_question(self.room, over=True)
 		return [*results, *self._ask(Question())]
 
 	def _on_timer(self, member: Member, message: Json) -> Effects:
@@ -4918,7 +4924,7 @@ class Classroom:
 		other = room.with_id(message.get("who", member.id))
 		if other.id != member.id and not member.leads:
 			raise Refused("not_allowed")
-		claim = room.names.people[other.person]
+		claim = room.claim_of(other)
 		hers = other.role == "host" and looks(name) & looks(room.host)
 		own = frozenset().union(*map(looks, (claim.name, *claim.before)))
 		claim.before = [*claim.before[-7:], claim.name]
@@ -4956,11 +4962,7 @@ class Planes:
 	@property
 	def presenter(self) -> int:
 		"""Who shares the screen; 0: nobody."""
-		return next((one.id for one in self.room.members.values() if one.sharing), 0)
-
-	def tick(self, now: float) -> None:
-		"""Once in a while: forget tickets that have run out."""
-		self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
+		return next((one.id for one in self.room if one.sharing), 0)
 
 	def _on_ticket(self, member: Member, message: Json) -> Effects:
 		plane, direction, file = message["plane"], message["direction"], message.get("file")
@@ -4973,8 +4975,10 @@ class Planes:
 			offer = self.room.shelf.offers.get(file or "")
 			if offer is None or not offer.open_for(member.person, direction):
 				raise Refused("no_such_file")
-		ticket = self.room.token(16)
-		self._tickets[ticket] = Ticket(member.id, plane, direction, file, self.room.now + TICKET_SECONDS)
+		ticket, now = self.room.token(16), self.room.now
+		good = {token: one for token, one in self._tickets.items() if one.until > now}
+		new = Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)
+		self._tickets = good | {ticket: new}
 		of = {"file": file} if file else {}
 		return [member.told("ticket", ticket=ticket, **of)]
 
@@ -5028,25 +5032,23 @@ class Streams:
 		self.allocator = LayerAllocator()
 
 	def _on_mic(self, member: Member, message: Json) -> Effects:
-		if message["on"]:
-			self.room.classroom.require(member, "mic")
-		return self._set_mic(member, message["on"])
-
-	def _set_mic(self, member: Member, on: bool) -> Effects:
-		if member.mic == on:
-			return []
-		return [ToMixer({"do": "mute", "id": member.id, "on": not on}), self.room.change(member, mic=on)]
-
-	def _on_video_start(self, member: Member, message: Json) -> Effects:
 		kind = message["type"]
-		if member.camera == (kind == "video_start"):
-			return []
-		if not member.camera:
-			self.room.classroom.require(member, "camera")
-		told = self.room.tell_all(kind, id=member.id, name=member.name)
-		return [told, self.room.change(member, camera=not member.camera), Keep("members", [member.id])]
+		what, on = ("mic", message["on"]) if kind == "mic" else ("camera", kind == "video_start")
+		self.room.claim_of(member).orders.pop(what, None)
+		if on > getattr(member, what):
+			self.room.classroom.require(member, what)
+		return self._turn(member, what, on)
 
-	_on_video_stop = _on_video_start
+	_on_video_start = _on_video_stop = _on_mic
+
+	def _turn(self, member: Member, what: str, on: bool) -> Effects:
+		if getattr(member, what) == on:
+			return []
+		changed = self.room.change(member, **{what: on})
+		if what == "mic":
+			return [ToMixer({"do": "mute", "id": member.id, "on": not on}), changed]
+		told = self.room.tell_all("video_start" if on else "video_stop", id=member.id, name=member.name)
+		return [told, changed, Keep("members", [member.id])]
 
 	def _on_watch(self, member: Member, message: Json) -> Effects:
 		wanted = {int(ident): (one["layer"], one["fps"]) for ident, one in message["streams"].items()}
@@ -5059,17 +5061,18 @@ class Streams:
 		return [*self.allocator.report(member.id, message, self.room.now)]
 
 	def _on_mute(self, member: Member, message: Json) -> Effects:
-		who = message["who"]
-		whom = [one for one in self.room.whom(who) if who != "all" or one.id != member.id]
-		stop = self._stop_camera if message.get("what") == "camera" else self.mute
-		return [effect for one in whom for effect in stop(one, member)]
+		who, what = message["who"], message.get("what", "mic")
+		whom = [one for one in self.room.whom(who) if who != "all" or one.person != member.person]
+		return [effect for one in whom for effect in self.mute(one, member, what)]
 
-	def _stop_camera(self, one: Member, by: Member) -> Effects:
-		stopped = self._on_video_stop(one, {"type": "video_stop"})
-		return [*stopped, one.told("muted", by=by.name, what="camera")] if stopped else []
-
-	def mute(self, one: Member, by: Member) -> Effects:
-		return [*self._set_mic(one, False), one.told("muted", by=by.name)]
+	def mute(self, claim: Claim, by: Member, what: str = "mic") -> Effects:
+		"""Have a device of somebody off; who is away for a moment, or soon, is told once back."""
+		one = self.room.present(claim.person)
+		order = {"type": "muted", "by": by.name, **({} if what == "mic" else {"what": what})}
+		off = self._turn(one, what, False) if one else []
+		if off or not one:
+			claim.orders[what] = order
+		return [*off, *([one.told(**order)] if one and (off or what == "mic") else [])]
 
 
 class Chat:
@@ -5188,7 +5191,7 @@ class Room:
 		stale = self.present(claim.person) if claim else None
 		gone = {"type": "ended", "code": "elsewhere"}
 		effects = [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)] if stale else []
-		for one in self.members.values() if proof else ():
+		for one in self if proof else ():
 			if one.role == "host" and not one.proof:  # in her stead
 				effects += [self.change(one, role="member")]
 		forgotten = self.names.forget_the_long_gone(now)
@@ -5222,7 +5225,8 @@ class Room:
 		return [*effects, gone, *self.classroom.regroup()]
 
 	def _on_resumed(self, member: Member, message: Json) -> Effects:
-		del self.names.people[member.person].tokens[:-1]
+		del self.claim_of(member).tokens[:-1]
+		self.claim_of(member).orders.clear()
 		return [Keep("people", [member.person])]
 
 	def parts(self) -> Mapping[str, tuple[type[Record], dict[Any, Any]]]:
@@ -5270,7 +5274,7 @@ class Room:
 				if (at := getattr(claim, name)) and at < FOREVER:
 					setattr(claim, name, round(at + then - state["now"], 3))
 			self.names.own(claim)
-		for member in self.members.values():
+		for member in self:
 			self.streams.allocator.join(member.id, member.features)
 		self.classroom.regroup()
 
@@ -5281,7 +5285,7 @@ class Room:
 		"""
 		self.shelf.offers.clear()
 		for ident, member in list(self.members.items()):
-			claim = self.names.people[member.person]
+			claim = self.claim_of(member)
 			self.leave(ident, "lost", now)
 			claim.last, claim.camera = ident, member.camera
 		self.counter, self.newest_id = self.counter + NUMBER_GAP, self.newest_id + NUMBER_GAP
@@ -5320,22 +5324,28 @@ class Room:
 		}  # fmt: skip
 
 	def roster(self) -> list[Json]:
-		return [member.message() for member in self.members.values()]
+		return [member.message() for member in self]
+
+	def __iter__(self) -> Iterator[Member]:
+		return iter([*self.members.values()])
+
+	def claim_of(self, member: Member) -> Claim:
+		return self.names.people[member.person]
 
 	def tell_all(self, type: str, **members: Any) -> Tell:
 		"""To everyone who is in: a message of that type."""
 		return Tell(tuple(self.members), {"type": type, **members})
 
 	def named(self, name: str) -> Member | None:
-		return next((one for one in self.members.values() if one.name == name), None)
+		return next((one for one in self if one.name == name), None)
 
 	def present(self, person: int) -> Member | None:
 		"""The member that this person is now."""
-		return next((one for one in self.members.values() if one.person == person), None)
+		return next((one for one in self if one.person == person), None)
 
 	def teacher(self) -> int:
 		"""The person who is host, here or not, whatever she is called now; Refused where nobody ever was."""
-		here = [one.person for one in self.members.values() if one.role == "host"]
+		here = [one.person for one in self if one.role == "host"]
 		known = [one.person for one in self.names.people.values() if self.host in (one.name, *one.before)]
 		if not (found := [*here, *known]):
 			raise Refused("no_such_person", name=self.host)
@@ -5343,7 +5353,7 @@ class Room:
 
 	def tell_hosts(self, type: str, **members: Any) -> Tell:
 		"""To hosts and co-hosts: a message of that type."""
-		return Tell(tuple(one.id for one in self.members.values() if one.leads), {"type": type, **members})
+		return Tell(tuple(one.id for one in self if one.leads), {"type": type, **members})
 
 	def handle(self, ident: int, message: Json, now: float, clock: float) -> Effects:
 		"""The effects of a checked `message` from member `ident`, by `_on_TYPE` here or in one of its parts.
@@ -5355,7 +5365,7 @@ class Room:
 		self.now, self.clock = now, clock
 		kind = message["type"]
 		lane = kind if kind in RATES else "other"
-		buckets = self.names.people[member.person].buckets
+		buckets = self.claim_of(member).buckets
 		if not buckets.setdefault(lane, TokenBucket(*RATES[lane])).take(now):
 			raise PeerFault("flood", kind)
 		said = self.chat.check(member, message)
@@ -5377,14 +5387,15 @@ class Room:
 		"""`effects` with exactly one answer to the request's `ref`: what it asks for, an error, or `ok`."""
 		if "ref" not in message:
 			return effects
-		ref, answers = {"ref": message["ref"]}, (ANSWERS.get(message["type"]), "error")
+		ref, kind = {"ref": message["ref"]}, message["type"]
+		answers = ANSWERS.get(kind, kind), "error"
 		for at, effect in enumerate(effects):
 			if isinstance(effect, Tell) and member.id in effect.to and effect.message["type"] in answers:
 				others = tuple(ident for ident in effect.to if ident != member.id)
 				answer = [member.told(**{**effect.message, **ref}), Tell(others, effect.message)]
 				return [*effects[:at], *answer, *effects[at + 1 :]]
 		ok = [member.told("ok", **ref)]
-		return [*ok, *effects] if message["type"] == "leave" else [*effects, *ok]
+		return [*ok, *effects] if kind == "leave" else [*effects, *ok]
 
 	def reach(self, name: str) -> Member:
 		"""Who has that name; Refused where nobody does."""
@@ -5392,9 +5403,11 @@ class Room:
 			raise Refused("no_such_person", name=name)
 		return member
 
-	def whom(self, who: int | str) -> list[Member]:
-		"""Everybody for "all", else who has that id; Refused where nobody does."""
-		return [*self.members.values()] if who == "all" else [self.with_id(cast(int, who))]
+	def whom(self, who: int | str) -> list[Claim]:
+		"""For "all" everybody, also the lost, else who has that id; Refused where nobody does."""
+		if who != "all":
+			return [self.claim_of(self.with_id(cast(int, who)))]
+		return [claim for claim in self.names.people.values() if self.now < claim.until]
 
 	def with_id(self, ident: int) -> Member:
 		"""Who has that id; Refused where nobody does."""
@@ -5405,7 +5418,7 @@ class Room:
 	def _on_ping(self, member: Member, message: Json) -> Effects:
 		people = self.names.people
 		people[member.person].took = message.get("took_ms", 0.0)
-		took = sorted(people[one.person].took for one in self.members.values() if not one.leads)
+		took = sorted(people[one.person].took for one in self if not one.leads)
 		more = {"class_ms": took[len(took) * 2 // 3]} if took and member.leads else {}
 		return [member.told("pong", t=message["t"], **more)]
 
@@ -5426,15 +5439,14 @@ class Room:
 		return [Keep("members", [member.id]), self.change(member, hand=self.lasted(self.now) * message["up"])]
 
 	def tick(self, now: float) -> Effects:
-		"""Once in a while: layers whose time is over, tickets that have run out, files nobody will send."""
-		self.planes.tick(now)
+		"""Once in a while: layers whose time is over, files nobody will send."""
 		return [*self.streams.allocator.tick(now), *self.shelf.tick(now)]
 
 	def _on_remove(self, member: Member, message: Json) -> Effects:
 		other = self.with_id(message["who"])
 		if other.role == "host" or other.id == member.id:
 			raise Refused("no_such_person" if other.id == member.id else "not_allowed")
-		self.names.people[other.person].removed = True
+		self.claim_of(other).removed = True
 		gone = Expel(other.id, {"type": "removed", "code": "not_allowed", "why": "removed"})
 		return [gone, *self.leave(other.id, "removed", self.now), self.tell_hosts(**self.banned())]
 
@@ -5456,7 +5468,7 @@ class Room:
 		return [MeetingOver("over")]
 
 	def _on_claims(self, member: Member, message: Json) -> Effects:
-		self.names.people[member.person].heirs = message["digests"]
+		self.claim_of(member).heirs = message["digests"]
 		return [Keep("people", [member.person])]
 
 	def _on_standing_by(self, member: Member, message: Json) -> Effects:
@@ -6836,6 +6848,11 @@ class Worker:
 		except Exception:
 			log.exception("the thread %s ended by a bug", self._thread.name)
 
+	@property
+	def going(self) -> bool:
+		"""Whether nobody has asked it to end."""
+		return not self.stopping.is_set()
+
 	def stop(self) -> None:
 		"""Ask the thread to end."""
 		self.stopping.set()
@@ -6966,7 +6983,7 @@ class Loop:
 		self._button.close()
 
 	def _run(self, worker: Worker) -> None:
-		while not worker.stopping.is_set():
+		while worker.going:
 			self._turn(1.0)
 		until = monotonic() + 1.0
 		self._turn(0.0)
@@ -8117,9 +8134,9 @@ class Voice:
 		self._worker.start()
 
 	def _run(self, worker: Worker) -> None:
-		while not worker.stopping.is_set():
+		while worker.going:
 			line = self._lines.get()
-			if self._lines.qsize() < self.MOST_WAITING and not worker.stopping.is_set():
+			if self._lines.qsize() < self.MOST_WAITING and worker.going:
 				self._speak(*line)
 
 	def _speak(self, words: str, language: str) -> None:
@@ -8130,7 +8147,7 @@ class Voice:
 				command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
 				text=True, encoding="utf-8", creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
 			)  # fmt: skip
-			if self._worker.stopping.is_set():  # `close` has not seen it
+			if not self._worker.going:  # `close` has not seen it
 				process.kill()
 			try:
 				process.communicate(words, self.LONGEST)
@@ -8203,13 +8220,13 @@ class ChildKeeper:
 
 	def _run(self, worker: Worker) -> None:
 		deaths = 0
-		while not worker.stopping.is_set():
+		while worker.going:
 			started, status = monotonic(), self._live(worker)
 			if status == 0 and self.ending:
 				return
 			steady = self._spoke and monotonic() - started > self.STEADY_SECONDS
 			deaths = 0 if steady else deaths + 1
-			if worker.stopping.is_set():
+			if not worker.going:
 				return
 			log.error("the %s ended with status %s", self.name, status)
 			if deaths >= self.MOST_DEATHS:
@@ -8229,7 +8246,7 @@ class ChildKeeper:
 		orders = queue.SimpleQueue[str | None]()
 		orders.put(json.dumps(first))
 		self._process, self._orders, self._spoke, self._unanswered = process, orders, False, 0
-		if worker.stopping.is_set():
+		if not worker.going:
 			orders.put(None)
 		Worker(f"writer-{self.name}", lambda _: self._write(process, orders)).start()
 		for line in cast(IO[str], process.stdout):
@@ -11341,11 +11358,9 @@ class ScreenShareManager:
 	_released: Callable[[int], None]
 
 	def __post_init__(self) -> None:
-		self._table = TileTable()
 		self._presenter: ScreenPeer | None = None
 		self._viewers: dict[ScreenPeer, TileFeed] = {}
-		self._unsaid = deque[Commit]()  # commits that few have painted yet
-		self._pointer = Pointer(0, 0, False)
+		self._start_anew()
 		self._moved = self._changed = False  # the pointer, the tiles; since the viewers were last told
 
 	def accept(self, sock: Socket, address: str) -> None:
@@ -11414,7 +11429,7 @@ class ScreenShareManager:
 
 	def _start_anew(self) -> None:
 		self._table = TileTable()
-		self._unsaid.clear()
+		self._unsaid = deque[Commit]()  # commits that few have painted yet
 		self._pointer = Pointer(0, 0, False)
 		for viewer, feed in list(self._viewers.items()):
 			viewer.painted = (-1, -1)
@@ -11868,7 +11883,7 @@ class Succession:
 		self._server.apply([Tell((ident,), {"type": kind, **more})])
 
 	def _hosts(self) -> list[int]:
-		return [one.id for one in self._room.members.values() if one.proof]
+		return [one.id for one in self._room if one.proof]
 
 	def delegates(self, token: str | None) -> bool:
 		"""Whether who has that token has the host's rights in her stead."""
@@ -11910,7 +11925,7 @@ class Succession:
 			case "serving" if volunteer and member.id == self._heir:
 				self.give_way(volunteer.server, self._room.epoch + self._place_of(volunteer.server))
 			case "line" if volunteer and volunteer.state == "ready":
-				line, here = RoomLine.read(message), self._room.members.values()
+				line, here = RoomLine.read(message), self._room
 				said = [self._server.sessions[one.id] for one in here if looks(one.name) & looks(line.sender)]
 				late, epoch = monotonic() - 3, (line.n >> LINE_SHIFT) + 1
 				if all(one.heard < late or one.hello.get("epoch", 1) == epoch for one in said):
@@ -12165,7 +12180,7 @@ class Lobby:
 	def welcome(self, session: ControlSession, hello: Json) -> None:
 		"""Go on with who has said hello."""
 		session.hello = hello
-		hosted = any(member.role == "host" for member in self._room.members.values())
+		hosted = any(member.role == "host" for member in self._room)
 		if self._options.host_key and hello.get("host") == self._options.host_key:
 			session.become("prove")
 			session.right = {
@@ -12363,7 +12378,7 @@ class ServerMedia:
 
 	def bring_all(self) -> None:
 		"""There is a new mixer: it needs everyone, under new keys."""
-		for member in list(self._room.members.values()):
+		for member in self._room:
 			self._server.apply([member.told("audio_keys", **self._add_sound(member.id))])
 			self.mixer.tell("mute", id=member.id, on=not member.mic)
 		self.mixer.tell(**self._room.classroom.grouped)
@@ -13272,10 +13287,10 @@ class DeviceThread(ABC):
 
 	@property
 	def _going(self) -> bool:
-		return self._turns == self._done and not self._worker.stopping.is_set()
+		return self._turns == self._done and self._worker.going
 
 	def _run(self, worker: Worker) -> None:
-		while not worker.stopping.is_set():
+		while worker.going:
 			with self._news:
 				if self._going:
 					self._news.wait(1.0)
@@ -13656,7 +13671,7 @@ class MediaManager:
 
 	def _run_player(self, worker: Worker) -> None:
 		audio, start = cast(AudioPlane, self.audio), self._started
-		while not worker.stopping.is_set():
+		while worker.going:
 			if self._unheard:
 				audio.play_to_nobody(start)
 				while self._unheard and not worker.stopping.wait(0.25):
@@ -13673,7 +13688,7 @@ class MediaManager:
 
 	def _play(self, worker: Worker, spec: str, start: float) -> None:
 		speaker, live, told, pause, due = open_speaker("none", start), False, False, 0.5, start
-		while not worker.stopping.is_set() and self._options.speaker == spec:
+		while worker.going and self._options.speaker == spec:
 			try:
 				if not live and monotonic() >= due:
 					speaker, live, told = open_speaker(spec, due), True, False
@@ -13909,7 +13924,7 @@ class ScreenViewer:
 		return picture
 
 	def _run(self, worker: Worker) -> None:
-		while (job := self._jobs.get()) is not None and not worker.stopping.is_set():
+		while (job := self._jobs.get()) is not None and worker.going:
 			try:
 				self._take(*job)
 			except PeerFault as fault:
@@ -14025,10 +14040,10 @@ class ScreenPresenter:
 			self._loop.post(partial(self.on_failed, error))
 
 	def _watch(self, worker: Worker, screen: ScreenSource) -> None:
-		while not worker.stopping.is_set():
+		while worker.going:
 			self._ready.wait(1.0)
 			began = monotonic()
-			if not (worker.stopping.is_set() or self.paused()):
+			if worker.going and not self.paused():
 				self._look(screen, began)
 			busy = monotonic() - began
 			worker.stopping.wait(max(self._pause(began) - busy, busy / 4))
@@ -15923,7 +15938,7 @@ class MeetingController:
 		kind = message["type"]
 		if self.requests.answer(message):
 			return
-		if kind == "state":  # unasked: the roster knows better
+		if kind in ("state", "welcome"):  # unasked: the roster knows better
 			self.commands.wanted.pop("hand", None)
 		handlers = (getattr(one, f"_on_{kind}", None) for one in (self, self.successors))
 		next(filter(None, handlers), self._apply)(message)
@@ -16021,7 +16036,7 @@ class MeetingController:
 			self.screen.renew()
 		server.end_looking()
 		self.commands.watch_sent = {}
-		hand, files = self.state.me is not None and self.state.me.hand > 0, self.state.current.files
+		files = self.state.current.files
 		self._apply(message)
 		if self.successors.arrived(message, fingerprint):
 			again = partial(self.files.offer_again, files, [one["file"] for one in message["files"]])
@@ -16035,8 +16050,6 @@ class MeetingController:
 		early, self.commands.early = self.commands.early or [], None
 		for command in early:
 			self.commands.carry_out(command)
-		if hand:
-			self.send("hand", up=True)
 		self.requests.say_again([*message["chat"], *message["private"]])
 
 	def emit_all(self, events: list[Json], ref: Any = None) -> None:
@@ -16380,7 +16393,7 @@ class AppGiver:
 
 	def may_send(self, size: int) -> bool:
 		"""Wait until `size` more bytes may go out; false when the offer has ended."""
-		while not self._worker.stopping.is_set():
+		while self._worker.going:
 			with self._lock:
 				if self._bucket.take(monotonic(), size):
 					return True
@@ -16389,7 +16402,7 @@ class AppGiver:
 
 	def _serve(self, worker: Worker) -> None:
 		with self._server as server:
-			while not worker.stopping.is_set():
+			while worker.going:
 				server.handle_request()
 				server.cut_silent(monotonic())
 			server.cut()

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,68 @@ def test_cameras_are_stopped_but_may_start_again(lesson: Lesson) -> None:
 	assert lesson.member("Ana").camera and not lesson.member("Cleo").camera
 
 
+TURNS: dict[str, Callable[[bool], tuple[str, cs.Json]]] = {  # how its owner turns a device on or off
+	"mic": lambda on: ("mic", {"on": on}),
+	"camera": lambda on: ("video_start" if on else "video_stop", {}),
+}
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+@pytest.mark.parametrize("what", [*TURNS])
+def test_what_is_ordered_of_all_is_told_to_whoever_was_away_for_a_moment(
+	lesson: Lesson, what: str, noticed: bool
+) -> None:
+	"""Whether the server had noticed that the link was broken or not: the device is still on there."""
+	world, order = lesson.world, {"type": "muted", "by": "Ms Lee"}
+	order |= {"what": what} if what == "camera" else {}
+
+	def back(name: str) -> list[cs.Json]:
+		before = lesson.member(name)
+		if noticed:
+			world.leave(before, "lost")
+		return greeted(name, before)
+
+	def greeted(name: str, before: cs.Member) -> list[cs.Json]:
+		now = world.join(name, token=world.tokens[before.id])
+		return [one for one in world.room.classroom.greeting(now, world.now) if one["type"] == "muted"]
+
+	def turn(name: str, on: bool) -> None:
+		kind, fields = TURNS[what](on)
+		lesson.say(name, kind, **fields)
+
+	for name in ("Ana", "Cleo"):
+		turn(name, True)
+	before, dora = lesson.member("Ana"), world.join("Dora")
+	world.leave(dora)
+	if noticed:
+		world.leave(before, "lost")
+	lesson.say("Ms Lee", "mute", who="all", what=what)
+	turn("Cleo", False)  # who is here obeys
+	assert greeted("Ana", before) == [order]
+	assert back("Ana") == [order], "it may have been lost with the link"
+	turn("Ana", False)
+	assert not back("Ana"), "she has obeyed"
+	turn("Cleo", True)
+	assert not back("Cleo"), "what came later is hers"
+	assert not greeted("Dora", dora), "who left begins with it off"
+	for name in ("Ana", "Ms Lee"):
+		assert not back(name)
+
+
+def test_who_had_it_off_is_told_once(lesson: Lesson) -> None:
+	before = lesson.member("Ana")
+	lesson.world.leave(before, "lost")
+	lesson.say("Bea", "mute", who="all")
+	told = []
+	for _ in range(3):
+		now = lesson.world.join("Ana", token=lesson.world.tokens[before.id])
+		told += [one for one in lesson.world.room.classroom.greeting(now, 0.0) if one["type"] == "muted"]
+		lesson.say("Ana", "resumed")
+		lesson.world.leave(now, "lost")
+		before = now
+	assert told == [{"type": "muted", "by": "Bea"}]
+
+
 def test_who_has_not_handed_in_is_reminded(lesson: Lesson) -> None:
 	def reminded() -> set[str]:
 		told = [one for one in lesson.say("Ms Lee", "remind") if isinstance(one, cs.Tell)]
@@ -188,6 +251,21 @@ def test_hands_are_lowered(lesson: Lesson) -> None:
 	lesson.say("Ana", "hand", up=True)
 	lesson.say("Ms Lee", "lower", who="all")
 	assert not any(one.hand for one in lesson.world.room.members.values())
+
+
+def test_the_hand_of_whoever_is_away_for_a_moment_is_lowered_with_all(lesson: Lesson) -> None:
+	before = {name: lesson.member(name) for name in ("Ana", "Cleo")}
+	for name, one in before.items():
+		lesson.say(name, "hand", up=True)
+		lesson.world.leave(one, "lost")
+	lesson.world.join("Cleo", token=lesson.world.tokens[before["Cleo"].id])
+	assert lesson.member("Cleo").hand
+	lesson.world.note(lesson.world.room.leave(lesson.member("Cleo").id, "lost", lesson.world.now))
+	effects = lesson.say("Ms Lee", "lower", who="all")
+	kept = {key for one in effects if isinstance(one, cs.Keep) and one.part == "people" for key in one.keys}
+	assert kept == {one.person for one in before.values()}, "a crash does not raise it"
+	for name, one in before.items():
+		assert not lesson.world.join(name, token=lesson.world.tokens[one.id]).hand
 
 
 def test_a_cohost_has_all_rights_but_two(lesson: Lesson) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from headless import PROGRAM, ROOT, Headless
 from lan import Lan
-from meetings import LOOPBACK, SILENT, enter, host, join, serve, stats, switch
+from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch
 from processes import child_in_role
 from waiting import wait_until
 
@@ -574,6 +574,42 @@ def test_a_server_that_was_killed_and_started_again(meeting: Starts) -> None:
 	assert [event["text"] for event in ben.seen("private")] == ["for Ben"]
 	users = {user["name"]: user["id"] for user in dan.seen("users")[-1]["users"]}
 	assert users.items() > ids.items() and users["Dan"] > max(ids.values())
+
+
+@pytest.fixture
+def passage(meeting: Starts) -> Iterator[tuple[Headless, Passage]]:
+	"""A host with a PIN, and a way to her that can be cut."""
+	lee, base = host(meeting, "--pin", "4711", name="Ms Lee")
+	way = Passage(base)
+	yield lee, way
+	way.close()
+
+
+def test_who_comes_back_does_what_was_ordered_of_all_meanwhile(
+	passage: tuple[Headless, Passage], tmp_path: Path
+) -> None:
+	lee, way = passage
+	base = lee.seen("serving")[0]["port"]
+	devices = {"camera": "pattern", "mic": "tone", "speaker": "none"}
+	ana = cs.MeetingController(cs.ClientOptions("Ana", "4711", way.at, base, **devices), tmp_path)
+	try:
+		ana.start()
+		for command in ({"do": "mic", "on": True}, {"do": "camera", "on": True}, {"do": "hand", "up": True}):
+			ana.do(command)
+		lee.wait("state", name="Ana", mic=True, camera=True, hand=True)
+		way.cut()
+		lee.wait("leave", name="Ana", reason="lost")
+		for number, order in enumerate(("mute", "mute", "lower")):
+			lee.send(do=order, who="all", ref=number, **{"what": "camera"} if number else {})
+			lee.wait("ok", ref=number)
+		wait_until(lambda: ana.snapshot().link == "reconnecting")
+		way.mend()
+		lee.wait("join", name="Ana")
+		wait_until(lambda: {ana.snapshot().devices[what] for what in ("mic", "camera")} == {"off"})
+		lee.wait("state", name="Ana", mic=False, camera=False, hand=False)
+		wait_until(lambda: not any(map(ana.snapshot().wants, ("mic", "camera", "hand"))))
+	finally:
+		ana.close()
 
 
 def test_the_journal_ends_with_the_meeting(meeting: Starts) -> None:
