@@ -4235,11 +4235,11 @@ WELCOMING = ("meeting", "title", "host", "epoch", "served_by")
 # The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
 ROOM_FACTS = (*WELCOMING, "counter", "newest_id", "began")
 HEIRLOOMS: Mapping[str, tuple[str, ...]] = {  # what a standby holds, by parts of the room
-	"people": ("person", "name", "address", "exempt", "removed", "until", "passed"),
-	"members": ("id", "name", "address", "person"),
+	"people": ("person", "name", "address", "exempt", "removed", "until", "passed", "vote", "room", "hand"),
+	"members": ("id", "name", "address", "person", "hand"),
 	"lines": ("n", "sender", "text", "at", "id", "person", "ref"),
-	"files": ("file", "name", "size", "sender", "sha256", "id", "kind", "person", "to"),
-	"settings": ("off", "word", "door"),
+	"files": ("file", "name", "size", "sender", "sha256", "id", "kind", "person", "to", "saved"),
+	"settings": ("off", "word", "door", "spotlight", "collecting", "question", "ends", "one_room"),
 }
 
 

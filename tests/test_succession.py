@@ -396,6 +396,42 @@ def test_who_comes_to_a_standby_is_who_it_was_and_nobody_leads() -> None:
 	assert not room.classroom.may(stranger, "chat")
 
 
+def test_what_the_class_saw_is_as_it_was_at_a_standby() -> None:
+	"""All that hosts set, but for what only they know; and what each had said to it, also who was away."""
+	before, tokens = full_room()
+	ids = {one.name: one.id for one in before.members.values()}
+	for who, message in (
+		("Ms Lee", {"type": "question", "question": "Which?", "answers": ["a", "b"]}),
+		("Ana", {"type": "answer", "index": 1}), ("Ben", {"type": "answer", "index": 1}),
+		("Ms Lee", {"type": "timer", "seconds": 60}), ("Ms Lee", {"type": "collect", "title": "Sums"}),
+		("Ms Lee", {"type": "spotlight", "who": ids["Ana"]}), ("Ms Lee", {"type": "word", "who": ids["Ben"]}),
+		("Ms Lee", {"type": "one_room", "on": True}), ("Ana", {"type": "room", "same": 0}),
+		("Ms Lee", {"type": "new_pin"}),
+		("Ana", {"type": "hand", "up": True}), ("Ben", {"type": "hand", "up": True}),
+		("Ms Lee", {"type": "file_offer", "name": "s.pdf", "size": 9, "sha256": "88" * 32, "kind": "sheet"}),
+	):  # fmt: skip
+		before.handle(ids[who], message, 2.0, 2.0)
+	sheet = [*before.shelf.offers][-1]
+	before.shelf.file_whole(sheet)
+	before.shelf.file_saved(sheet, ids["Ana"])
+	hands = [one.hand for one in before.members.values() if one.name in ("Ana", "Ben")]
+	before.leave(ids["Ben"], "lost", 2.5)
+	room = cs.Room("Maths", "Ms Lee", "ff" * 16, secrets.token_hex)
+	room.inherit(copied(before), 2, "Ana", 4.0, 4.0)
+	here = [room.join(name, "member", "10.0.0.9", tokens[name], 5.0)[0] for name in ("Ana", "Ben")]
+	assert [one.hand for one in here] == hands and all(hands)
+	set_before, now = before.classroom.set.message(kept=True), room.classroom.set.message(kept=True)
+	assert {key for key in now if now[key] != set_before[key]} == {"pin"}
+	told = {one["type"]: one for one in room.classroom.greeting(here[0], 5.0)}
+	assert (told["question"]["question"], told["question"]["own"]) == ("Which?", 1)
+	assert told["timer"]["left"] == 60 - 2.0
+	assert {one.person: one.room for one in room.names.people.values()}[here[0].person] == 0
+	offer = room.shelf.offers[sheet]
+	assert offer.saved == [here[0].person]
+	room.shelf.file_whole(sheet)  # sent anew, it is taken by whoever had not
+	assert [len(room.shelf.due(one.person)) for one in here] == [0, 1]
+
+
 STEPS: list[tuple[str, cs.Json]] = [
 	*(("permit", {"what": what, "on": False}) for what in cs.PERMITS),
 	("door", {"mode": "knock"}), ("door", {"mode": "open"}), ("word", {"who": 2}), ("spotlight", {"who": 3}),
