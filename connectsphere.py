@@ -5724,8 +5724,9 @@ class StateManager:
 			self._say("spotlight", id=ident, name=new.spotlight or None)
 
 	def _on_new_pin(self, message: Json) -> None:
-		self.update(pin=message["pin"])
-		self._say("door", mode=self.current.rules.door, pin=message["pin"])
+		if (pin := message["pin"]) != self.current.pin:
+			self.update(pin=pin)
+			self._say("door", mode=self.current.rules.door, pin=pin)
 
 	def _on_rooms(self, message: Json) -> None:
 		before, groups = self.current.rooms, message["groups"]
@@ -12712,7 +12713,8 @@ class ConferenceServer:
 
 	def _tell_leader(self, member: Member) -> None:
 		"""What only hosts and co-hosts are told, once they are."""
-		for message in (self.room.banned(), *self.lobby.waiting()) if member.leads else ():
+		pin = {"type": "new_pin", "pin": self.lobby.pin}
+		for message in (self.room.banned(), pin, *self.lobby.waiting()) if member.leads else ():
 			self.sessions[member.id].send(**message)
 
 	def _closed(self, session: ControlSession, reason: str) -> None:

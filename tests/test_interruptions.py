@@ -612,6 +612,36 @@ def test_who_comes_back_does_what_was_ordered_of_all_meanwhile(
 		ana.close()
 
 
+def test_a_cohost_has_the_pin_that_holds_whenever_it_was_made(
+	passage: tuple[Headless, Passage], meeting: Starts
+) -> None:
+	lee, way = passage
+	base = lee.seen("serving")[0]["port"]
+
+	def renewed(number: int) -> str:
+		lee.send(do="new_pin", ref=number)
+		return str(lee.wait("door", ref=number)["pin"])
+
+	bea = join(meeting, base, "Bea", "--pin", "4711", at=way.at)
+	pin = renewed(1)
+	assert not bea.seen("door")
+	lee.send(do="cohost", who="Bea", on=True)
+	bea.wait("door", pin=pin)
+	way.cut()
+	lee.wait("leave", name="Bea")
+	pin = renewed(2)
+	way.mend()
+	bea.wait("door", pin=pin)
+	way.cut()
+	lee.wait("leave", name="Bea")
+	way.mend()
+	bea.wait("reconnected")
+	bea.send(do="chat", text="back", ref=9)
+	bea.wait("chat", ref=9)
+	assert len(bea.seen("door")) == 2, "it is told once"
+	assert [one["pin"] for one in lee.seen("door")][1:] == [pin]
+
+
 def test_the_journal_ends_with_the_meeting(meeting: Starts) -> None:
 	server, base = serve(meeting, "--title", "Physics")
 	ana = join(meeting, base, "Ana")
