@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headless import Headless
+from headless import PROGRAM, Headless
 from meetings import Passage, enter, serve
 from processes import child_in_role
 from weather import BadWeather, Faults
@@ -138,7 +138,7 @@ class Endurance:
 	) -> None:
 		self.figures, self._fps = Endured(), fps
 		self._directory, self._people = directory, people
-		self._server, self._base = serve(meeting)
+		self._server, self._base = serve(meeting, program=PROGRAM)  # a fork would hold more to begin with
 		self._weather = BadWeather(Faults(loss=loss))
 		self._passage = Passage(self._base, AT, carry=self._weather.carry)
 		self._numbers = itertools.count(1)

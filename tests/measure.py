@@ -202,7 +202,7 @@ class Spent:
 
 def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
 	"""Everyone watches 6 at layer 0 and 1 at layer 1, 15 a second; three talk."""
-	server, base = serve(meeting, "-v")
+	server, base = serve(meeting, "-v", program=PROGRAM)  # a fork would hold more to begin with
 	names = [f"P{n:02}" for n in range(people)]
 	everyone = [
 		enter(meeting, base, name, "--camera", "pattern", "--mic", f"voice:{n + 1}")

@@ -8,9 +8,11 @@ process of its own from the beginning, which becomes its server; that one's beco
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import fcntl
 import gc
+import importlib
 import inspect
 import json
 import os
@@ -34,6 +36,9 @@ LATE = {  # environment variables that neither Python nor the program reads befo
 	"CONNECTSPHERE_HOME", "DISPLAY", "PULSE_SERVER", "PYTEST_CURRENT_TEST",
 	"LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH",  # OpenCV's import sets them
 }  # fmt: skip
+LATER = (  # what the program imports when it runs
+	"cryptography.fernet", "cryptography.x509", "cv2", "numpy", "PIL.Image", "spake2", "ssl",
+)  # fmt: skip
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 WITHIN = ("ip", "netns", "exec")
 HOSTING = {"--host", "--serve", "--serve-child", "--standby"}  # what starts children
@@ -46,8 +51,9 @@ def early(environment: Mapping[str, str]) -> dict[str, str]:
 	"""What may be read while Python starts and imports, less where the program's children find it: here."""
 	found = {name: value for name, value in environment.items() if name not in LATE}
 	if found.pop("PYTHONSAFEPATH", ""):
-		first, _, others = found.pop("PYTHONPATH").partition(os.pathsep)
-		found |= {"PYTHONPATH": others} if others or Path(first) != ROOT else {}
+		first, *others = found.pop("PYTHONPATH", "").split(os.pathsep)
+		others = [folder for folder in others if Path(folder) != ROOT]  # where a child's child finds it again
+		found |= {"PYTHONPATH": os.pathsep.join(others)} if others or Path(first) != ROOT else {}
 	return found
 
 
@@ -214,8 +220,26 @@ def become(asked: Mapping[str, Any]) -> NoReturn:
 		STARTERS.append(Starter(another(), os.environ))
 		clone_children_of(cs)
 	called(command)
-	run(command)
-	sys.exit()
+	try:
+		run(command)
+		status = 0
+	except SystemExit as ended:
+		if not isinstance(ended.code, int):
+			raise
+		status = ended.code
+	end(status)
+
+
+def end(status: int) -> NoReturn:
+	"""As Python ends, but what it has is not taken apart: whatever is touched of it would be copied first."""
+	threading._shutdown()  # type: ignore[attr-defined]
+	atexit._run_exitfuncs()
+	try:
+		for stream in (sys.stdout, sys.stderr):
+			stream.flush()
+	except (OSError, ValueError):
+		sys.exit(status)  # which complains
+	os._exit(status)
 
 
 def another() -> socket.socket:
@@ -249,10 +273,10 @@ def run(command: Sequence[str]) -> None:
 
 if __name__ == "__main__":
 	sys.path[0] = str(ROOT)
-	import numpy  # noqa: F401 - which the program loads when it runs
-
 	import connectsphere as cs
 
+	for name in LATER:
+		importlib.import_module(name)
 	called([])
 	gc.collect()
 	gc.freeze()

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from headless import PROGRAM, Headless, free_base
+from headless import PROGRAM, ROOT, Headless, free_base
 from lan import Lan
 from leaks import Watch, children
-from meetings import LOOPBACK, join, serve
+from meetings import LOOPBACK, host, join, serve
 from processes import child_in_role
+from starter import popen
 from waiting import best_of, wait_until
 from workers import PLACES, QUEUE, ROOMS, Turns
 
@@ -131,6 +132,40 @@ def test_a_fork_of_the_program_is_as_a_start_of_it(
 			join(meeting, one.seen("serving")[0]["port"], "Ben", at=LOOPBACK)
 		one.process.terminate()
 		assert one.process.wait(10) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_all_of_a_hosted_meeting_are_forks(meeting: Callable[..., Headless]) -> None:
+	ana, _ = host(meeting)
+	server = child_in_role(ana.process.pid, "--serve-child")
+	for pid in (ana.process.pid, server, mixer_of(server)):
+		assert "starter.py" in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+ENDING = """
+import atexit, sys, threading, time
+class Kept:
+	def __del__(self): print("taken apart")
+kept = [Kept()]
+kept.append(kept)
+atexit.register(lambda: print("at exit"))
+threading.Thread(target=lambda: (time.sleep(0.2), print("a thread to its end"))).start()
+print("said")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is a fork")
+@pytest.mark.parametrize("last", ["", "sys.exit()", "sys.exit(3)", "sys.exit('why')", "1 / 0"])
+def test_a_fork_ends_as_python_does(last: str) -> None:
+	"""Only what is still there is not taken apart, where the end is in order."""
+	command = [sys.executable, "-c", ENDING + last]
+	pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+	said = []
+	for start in (subprocess.Popen, popen):
+		with start(command, **pipes) as process:
+			told, complained = process.communicate(timeout=20)
+		said.append((process.returncode, told.replace("taken apart\n", ""), complained.splitlines()[-1:]))
+	assert said[0] == said[1] and said[0][1].split("\n")[1:3] == ["a thread to its end", "at exit"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from false_hosts import FalseHost
 from headless import PROGRAM, Headless, free_base
-from meetings import host, join, serve, switch
+from meetings import host, join, serve, stats, switch
 from processes import child_in_role, told
 from waiting import wait_until
 
@@ -310,3 +310,21 @@ def test_the_server_of_a_host_loads_numpy_with_the_first_picture(meeting: Callab
 	switch(ben, "camera", True)
 	ana.send(do="watch", streams={"Ben": {"layer": 0}})
 	until(lambda: loaded(server))
+
+
+def test_whatever_is_on_python_ends_in_order(meeting: Callable[..., Headless], tmp_path: Path) -> None:
+	"""It takes all apart at its end, before which forks of tests end: see starter.py."""
+	with_all = ("--camera", "pattern", "--mic", "tone", "--speaker")
+	ana, base = host(meeting, *with_all, str(tmp_path / "ana.wav"), program=PROGRAM)
+	ben = join(meeting, base, "Ben", *with_all, str(tmp_path / "ben.wav"), program=PROGRAM)
+	for one, other in ((ana, "Ben"), (ben, "Ana")):
+		switch(one, "mic", True)
+		switch(one, "camera", True)
+		one.send(do="watch", streams={other: {"layer": 2, "fps": 15}})
+	for one, other in ((ana, "Ben"), (ben, "Ana")):
+		until(lambda one=one, other=other: stats(one)["video"].get(other, {}).get("frames"))  # type: ignore[misc]
+	ben.send(do="share", on=True, source="pattern")
+	ana.wait("screen_start")
+	for one, last in ((ben, "leave"), (ana, "end")):
+		one.send(do=last)
+		assert (one.process.wait(10), one.errors()) == (0, "")
