@@ -16,6 +16,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from hand import HANDS, Hand
 from headless import Headless
 from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
@@ -160,8 +161,9 @@ def screen() -> Iterator[str]:
 		root = tkinter.Tk(screenName=name)
 		root.update()  # Tcl's notifier and the connection stand before the first test counts
 		root.destroy()
-		KEPT[name] = []
+		KEPT[name], HANDS[name] = [], Hand(name)
 		yield name
+		HANDS.pop(name).close()
 		for root in KEPT.pop(name):
 			root.destroy()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from fake_call import FakeController, last, sent
+from hand import HANDS, Hand
 from test_window_meeting import Desk, desk, hosted
 from waiting import best_of
 from window_driver import Driver, Open, opened, walk, written
@@ -35,13 +36,17 @@ def quiet(call: FakeController) -> list[cs.Json]:
 
 @pytest.fixture
 def layout(display: str) -> Iterator[Callable[[str], None]]:
-	"""Chooses the keyboard's layout."""
+	"""Chooses the keyboard's layout; a hand knows the one that it has seen at its beginning."""
+	lasting = HANDS[display]
 
 	def choose(name: str) -> None:
 		change = ["setxkbmap", "-display", display, name]
 		assert best_of(
 			5, lambda: subprocess.run(change, check=False).returncode == 0
 		)  # it races the X server
+		if HANDS[display] is not lasting:
+			HANDS[display].close()
+		HANDS[display] = lasting if name == "us" else Hand(display)
 
 	yield choose
 	choose("us")
@@ -153,7 +158,7 @@ def test_any_sentence_after_anything_goes_to_that_person_and_does_nothing_else(
 	opened: Open, layout: Callable[[str], None]
 ) -> None:
 	"""LESSON: "I don't understand" typed after choosing To: once shared the pupil's screen."""
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	for at, (state, to) in enumerate(STATES):
 		driver.view.chat.composer.to("")
@@ -172,7 +177,7 @@ def test_any_sentence_after_anything_goes_to_that_person_and_does_nothing_else(
 
 
 def test_share_needs_a_choice_and_letters_a_closed_panel(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.command("s", "Return", "super+s", "alt+h", "alt+s", "super+m")
 	assert quiet(call) == [] and driver.view.dialog is None
@@ -192,7 +197,7 @@ def test_share_needs_a_choice_and_letters_a_closed_panel(opened: Open) -> None:
 
 
 def test_escape_closes_the_newest_of_what_stands(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	view = driver.view
 	driver.command("r")
@@ -210,7 +215,7 @@ def test_escape_closes_the_newest_of_what_stands(opened: Open) -> None:
 
 
 def test_a_picker_ends_with_the_meeting(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.click(driver.view.side.buttons["react"].canvas)
 	driver.until(lambda: driver.loop.look.layers, "the picker")
@@ -231,7 +236,7 @@ def test_a_picker_ends_with_the_meeting(opened: Open) -> None:
 	],
 )  # fmt: skip
 def test_a_held_key_acts_once(opened: Open, key: str, focus: str, do: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.key("Escape")
 	if focus:
@@ -247,7 +252,7 @@ def test_a_held_key_acts_once(opened: Open, key: str, focus: str, do: str) -> No
 	("key", "button"), [("Return", "leave"), ("space", "leave"), ("Escape", ""), ("Return", "share")]
 )
 def test_what_opens_under_a_held_key_is_not_pressed_by_it(opened: Open, key: str, button: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.key("Escape")
 	if button:
@@ -267,7 +272,7 @@ def held(driver: Driver, *keys: str) -> Iterator[None]:
 
 
 def test_a_held_key_of_windows_comes_without_releases(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.key("Escape")
 	monkeypatch.setattr("sys.platform", "win32")
@@ -316,7 +321,7 @@ def test_two_quick_presses_end_where_they_began(desk: Callable[..., Desk]) -> No
 
 
 def test_a_button_shows_what_is_wanted_and_that_it_is_not_live_yet(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.change_person(6, mic=False)
 	call.change(wanted={"mic": True})
@@ -337,7 +342,7 @@ AZERTY = {"m": 47, "a": 24}
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_shortcuts_work_under_every_layout(opened: Open, layout: Callable[[str], None], name: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	layout(name)
 	driver.pump(0.2)
@@ -391,7 +396,7 @@ def test_a_new_command_is_one_row(
 	done: list[tuple[Any, ...]] = []
 	row = cs.Command("X", NEW, NEW, lambda view, *about: done.append(about), where, "eye", host=True)
 	monkeypatch.setattr(cs, "COMMANDS", {**cs.COMMANDS, "another": row})
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(host=host)
 	view = driver.view
 	if where in ("side", "foot"):
@@ -427,7 +432,7 @@ def test_every_command_of_the_table_is_offered_and_can_be_done(
 	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "")  # no file is chosen
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	view, keys = driver.view, cs.Keys.SIGNS.values()
 	listed = [key for one in cs.COMMANDS.values() for key in one.keys.split(", ") if key]
@@ -490,7 +495,7 @@ def test_modifiers_of_each_system(
 
 
 def test_who_is_written_to_never_changes_by_itself(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	composer, people = driver.view.chat.composer, call.snapshot().people
 	driver.view.actions.write_to(AMIRA)
@@ -510,7 +515,7 @@ def test_who_is_written_to_never_changes_by_itself(opened: Open) -> None:
 
 
 def test_an_answer_to_one_who_has_left_is_for_nobody_else(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.change(people=tuple(one for one in call.snapshot().people if one.name != AMIRA))
 	driver.until(lambda: not any(v == AMIRA for v, _ in driver.view.chat.composer.target.options), "away")
@@ -520,7 +525,7 @@ def test_an_answer_to_one_who_has_left_is_for_nobody_else(opened: Open) -> None:
 
 
 def test_people_stand_in_order_and_the_menu_not_under_the_pointer(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(40)
 	target = driver.view.chat.composer.target
 	names = [value for value, _ in target.options]
@@ -533,7 +538,7 @@ def test_people_stand_in_order_and_the_menu_not_under_the_pointer(opened: Open) 
 
 
 def test_what_was_refused_comes_back_into_the_field(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	composer = driver.view.chat.composer
 	driver.view.actions.write_to(AMIRA)
@@ -555,7 +560,7 @@ def test_what_was_refused_comes_back_into_the_field(opened: Open) -> None:
 
 
 def test_every_control_hears_the_keyboard_first(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(host=True)
 	driver.view.settings()
 	driver.pump(0.1)

@@ -145,7 +145,7 @@ def cost(driver: Driver, act: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("scale", ["100", "150", "200"])
 def test_any_text_costs_little_and_is_painted_small(scale: str, opened: Open, called: list[float]) -> None:
-	driver = opened("1600x1000", scale=scale)
+	driver = opened("1600x1000", scale=scale, start=False)
 	call = driver.meet(2)
 	call.fps = 0
 	panels = {"name": "attendees", "file": "files"}
@@ -180,7 +180,7 @@ def history(text: str) -> tuple[cs.ChatLine, ...]:
 
 @pytest.mark.parametrize("scale", ["100", "200"])
 def test_a_history_costs_what_is_seen_of_it(scale: str, opened: Open, called: list[float]) -> None:
-	driver = opened("1600x1000", scale=scale)
+	driver = opened("1600x1000", scale=scale, start=False)
 	call = driver.meet(2)
 	call.fps = 0
 	view = driver.view.chat.list
@@ -232,7 +232,7 @@ def seen(driver: Driver) -> list[str]:
 
 
 def test_a_long_message_is_folded_read_and_copied_whole(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(2)
 	view = driver.view.chat.list
 	told(call, "\n".join(f"line {n}" for n in range(400)))
@@ -258,7 +258,7 @@ def test_a_long_message_is_folded_read_and_copied_whole(opened: Open) -> None:
 
 
 def test_who_pages_up_misses_nothing(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(2)
 	view = driver.view.chat.list
 	for count in (2, 3):
@@ -293,7 +293,7 @@ def meant(text: str) -> str:
 
 
 def test_pasting_any_emoji_costs_little_and_loses_none(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	driver.meet(2).fps = 0
 	composer = driver.view.chat.composer
 	driver.click(composer.entry)

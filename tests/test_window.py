@@ -36,7 +36,7 @@ __all__ = ["opened"]  # a fixture
 
 
 def test_keys_send_commands(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	for key, do in (("m", "mic"), ("v", "camera"), ("h", "hand")):
 		driver.command(key)
@@ -44,7 +44,7 @@ def test_keys_send_commands(opened: Open) -> None:
 
 
 def test_panel_keys_open_and_close_the_panel(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.command("u")
 	assert driver.view.attendees.frame.winfo_ismapped()
@@ -55,7 +55,7 @@ def test_panel_keys_open_and_close_the_panel(opened: Open) -> None:
 
 
 def test_space_talks_only_while_held(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.hand("keydown", "space")
 	driver.until(lambda: last(call, "mic") == {"do": "mic", "on": True, "held": True}, "talking")
@@ -66,7 +66,7 @@ def test_space_talks_only_while_held(opened: Open) -> None:
 
 
 def test_letters_are_text_in_the_composer(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	before = len(call.commands)
 	driver.click(driver.view.chat.composer.entry)
@@ -81,7 +81,7 @@ def test_letters_are_text_in_the_composer(opened: Open) -> None:
 
 def test_the_first_letter_takes_the_keyboard_before_the_composer_is_laid_out(opened: Open) -> None:
 	"""Else the spaces of who types at once are no text, and Return sends nothing."""
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	entry = driver.view.chat.composer.entry
 	driver.view.stage.focus_set()
@@ -94,7 +94,7 @@ def test_the_first_letter_takes_the_keyboard_before_the_composer_is_laid_out(ope
 
 
 def test_letters_are_no_text_in_a_hidden_composer(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	composer = driver.view.chat.composer
 	driver.click(composer.entry)
@@ -105,7 +105,7 @@ def test_letters_are_no_text_in_a_hidden_composer(opened: Open) -> None:
 
 
 def test_keys_of_the_meeting_do_nothing_else_in_a_text(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	composer = driver.view.chat.composer
 	driver.click(composer.entry)
@@ -115,7 +115,7 @@ def test_keys_of_the_meeting_do_nothing_else_in_a_text(opened: Open) -> None:
 
 
 def test_command_keys_of_a_mac_are_the_systems(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.view.show_panel("files")
 	monkeypatch.setattr("sys.platform", "darwin")
@@ -128,7 +128,7 @@ def test_command_keys_of_a_mac_are_the_systems(opened: Open, monkeypatch: pytest
 
 
 def test_private_message_goes_to_one(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.view.actions.write_to("Jonas Weber")
 	driver.pump(0.2)
@@ -138,7 +138,7 @@ def test_private_message_goes_to_one(opened: Open) -> None:
 
 
 def test_raw_emoji_never_reach_tk(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	entry = driver.view.chat.composer.entry
 	driver.click(entry)
@@ -154,7 +154,7 @@ def test_raw_emoji_never_reach_tk(opened: Open) -> None:
 @pytest.mark.parametrize("text", ["𠮷野家", "a 𪚥 b", "李 ok", "नमस्ते", "𝄞 note"])
 def test_letters_beyond_the_first_plane_are_shown(opened: Open, text: str) -> None:
 	assert cs.plain(text) == text and cs.plain(f"{text}\U000f0000\U000e0041\ufe0f") == text
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.change(chat=(cs.ChatLine(1, text, text, 0.0),))
 	view = driver.view.chat.list
@@ -163,7 +163,7 @@ def test_letters_beyond_the_first_plane_are_shown(opened: Open, text: str) -> No
 
 
 def test_the_address_in_the_top_bar_is_the_present_one(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	assert driver.view.top._lines[1].startswith("Encrypted on this network  ·  192.168.1.20")
 	moved = [cs.WayIn("10.9.8.7", "0T4N", "wlan0")]
@@ -173,7 +173,7 @@ def test_the_address_in_the_top_bar_is_the_present_one(opened: Open, monkeypatch
 
 @pytest.mark.parametrize("size", ["1366x768", "1024x600", "853x480"])
 def test_the_top_bar_shows_whole_facts_alone(opened: Open, size: str) -> None:
-	driver = opened(size, language="fr")
+	driver = opened(size, language="fr", start=False)
 	driver.meet()
 	driver.pump(0.1)
 	(facts,) = [one for one in written(driver.view.top.title.canvas) if "Chiffré" in one]
@@ -187,7 +187,7 @@ def test_the_top_bar_shows_whole_facts_alone(opened: Open, size: str) -> None:
 def test_a_raised_hand_is_told_whichever_comes_first(
 	opened: Open, first: str, raised: bool, who: int, told: int
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call, view, said = driver.meet(), driver.view, list[str]()
 	view.toasts.add = lambda words, *_, **__: said.append(words)  # type: ignore[method-assign]
 	event = {"event": "state", "id": who, "name": "Jonas Weber", "hand": True, "raised": raised}
@@ -200,7 +200,7 @@ def test_a_raised_hand_is_told_whichever_comes_first(
 
 def test_reaction_is_picked_by_keyboard_and_floats(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
 	monkeypatch.setattr(cs.Reactions, "SECONDS", 1.0)
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.command("r")
 	driver.pump(0.2)
@@ -212,7 +212,7 @@ def test_reaction_is_picked_by_keyboard_and_floats(opened: Open, monkeypatch: py
 
 
 def test_watch_asks_for_what_is_in_sight(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(30)
 	streams = last(call, "watch")["streams"]
 	seen = {person.name for person in call.snapshot().people if person.id in driver.view.stage.tiles}
@@ -227,7 +227,7 @@ def test_watch_asks_for_what_is_in_sight(opened: Open) -> None:
 
 
 def test_a_class_is_shown_at_the_rates_that_the_eye_needs(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(30)
 	names = {one.id: one.name for one in call.snapshot().people}
 	for number in names:
@@ -258,7 +258,7 @@ def test_a_class_is_shown_at_the_rates_that_the_eye_needs(opened: Open) -> None:
 
 
 def test_a_window_that_nobody_sees_asks_for_nothing_and_paints_nothing(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(9)
 	before = last(call, "watch")
 	assert before["streams"]
@@ -276,7 +276,7 @@ def test_a_window_that_nobody_sees_asks_for_nothing_and_paints_nothing(opened: O
 
 
 def test_a_shared_screen_out_of_sight_is_not_watched(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(9, presenter=1)
 	on, off = ({"do": "watch_screen", "on": state} for state in (True, False))
 	driver.until(lambda: "screen" in driver.view.stage.tiles, "the screen")
@@ -288,7 +288,7 @@ def test_a_shared_screen_out_of_sight_is_not_watched(opened: Open) -> None:
 
 
 def test_pages_turn_and_pin_goes_to_focus(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(50)
 	driver.key("Escape")
 	stage = driver.view.stage
@@ -310,7 +310,7 @@ def test_pages_turn_and_pin_goes_to_focus(opened: Open) -> None:
 
 
 def test_pictures_move_in_the_tiles(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	photo = driver.view.stage.tiles[1]._photo
 	assert photo is not None
@@ -327,7 +327,7 @@ def test_pictures_move_in_the_tiles(opened: Open) -> None:
 
 
 def test_a_new_picture_waits_for_no_tick(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.fps = 1e-9
 	driver.pump(0.2)
@@ -350,7 +350,7 @@ def test_tk_writes_on_tiles_what_it_can_shape(
 	"""Pillow for Windows cannot; where it writes, the words are no items of the canvas."""
 	if tk_shapes:
 		monkeypatch.setattr(cs, "shaped", lambda _: False)
-	driver = opened(language="es")
+	driver = opened(language="es", start=False)
 	call = driver.meet()
 	stage, joined = driver.view.stage, {"ليلى أحمد", "דניאל כהן"}
 
@@ -377,7 +377,7 @@ def test_tk_writes_on_tiles_what_it_can_shape(
 
 def test_a_shared_screen_is_asked_for_by_painters_alone(opened: Open) -> None:
 	"""One of 7680x4320 takes 50 ms to get: in those the window would do nothing else."""
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	asked: set[str] = set()
 	stage = driver.view.stage
@@ -392,7 +392,7 @@ def test_a_shared_screen_is_asked_for_by_painters_alone(opened: Open) -> None:
 
 def test_a_tile_of_any_past_size_or_person_is_painted(opened: Open) -> None:
 	"""Pictures are made for a place that may be another when they come; whoever has left is not painted."""
-	driver = opened("1280x720")
+	driver = opened("1280x720", start=False)
 	call = driver.meet()
 	call.fps = 1e-9
 	stage = driver.view.stage
@@ -412,7 +412,7 @@ def test_a_tile_of_any_past_size_or_person_is_painted(opened: Open) -> None:
 
 
 def test_a_voice_that_moves_the_meter_renews_no_panel(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.pump(0.1)
 	shown: list[object] = []
@@ -427,7 +427,7 @@ def test_a_voice_that_moves_the_meter_renews_no_panel(opened: Open, monkeypatch:
 
 
 def test_a_list_that_nobody_sees_is_drawn_when_it_comes_into_sight(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	panel = driver.view.attendees
 	drawn: list[object] = []
@@ -455,7 +455,7 @@ def test_a_control_is_painted_once_it_is_in_sight(opened: Open, monkeypatch: pyt
 
 	for kind in (cs.Button, cs.BarButton, cs.ListView, cs.Card):
 		monkeypatch.setattr(kind, "paint", counted(kind.paint))
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(host=True)
 	driver.view.side.buttons["hand"].show(kind="primary", words="Lower hand")
 	for name in ("attendees", "files", "messages"):
@@ -474,7 +474,7 @@ def test_the_rows_of_a_list_are_drawn_in_sight_alone(opened: Open, monkeypatch: 
 		return draw(row, view, y, width)
 
 	monkeypatch.setattr(cs.PersonRow, "draw", counted)
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(9)
 	driver.view.show_panel("attendees")
 	driver.until(lambda: len(drawn) > 3, "they are listed")
@@ -482,7 +482,7 @@ def test_the_rows_of_a_list_are_drawn_in_sight_alone(opened: Open, monkeypatch: 
 
 
 def test_a_message_out_of_sight_is_measured_not_drawn(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	view = driver.view.chat.list
 	row = next(one for one in view.rows if isinstance(one, cs.ChatRow) and one.first)
@@ -503,7 +503,7 @@ def test_what_is_drawn_for_a_size_that_was_is_given_back(opened: Open) -> None:
 
 
 def test_host_leaves_or_ends(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	driver.command("Escape")
 	assert driver.view.dialog is not None and driver.view.dialog.open
@@ -529,14 +529,14 @@ def test_host_leaves_or_ends(opened: Open) -> None:
 	],
 )
 def test_the_end_is_told_in_words_for_people(opened: Open, event: str, reason: str, words: str) -> None:
-	driver = opened(language="es")
+	driver = opened(language="es", start=False)
 	driver.meet().gui_queue.put({"event": event, "reason": reason})
 	driver.until(lambda: driver.loop.start is not None, "back at the start window")
 	assert driver.start.trouble["text"] == words
 
 
 def test_member_is_not_offered_host_tools(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	assert not driver.view.side.buttons["host"].canvas.winfo_ismapped()
 	driver.command("u")
@@ -549,7 +549,7 @@ def test_member_is_not_offered_host_tools(opened: Open) -> None:
 
 
 def test_file_is_accepted_and_declined(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.view.show_panel("files")
 	driver.pump(0.2)
@@ -559,7 +559,7 @@ def test_file_is_accepted_and_declined(opened: Open) -> None:
 
 
 def test_mute_all_and_toast(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	driver.command("u")
 	driver.pump(0.2)
@@ -614,7 +614,7 @@ def test_who_left_while_nothing_was_laid_out_is_skipped(
 	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 	"""As where the window is so small that there is no room for tiles: they stay as they were."""
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	stage = driver.view.stage
 	shot = stage.plan.shot
@@ -626,7 +626,7 @@ def test_who_left_while_nothing_was_laid_out_is_skipped(
 
 
 def test_settings_change_devices_and_palette(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.view.settings()
 	driver.pump(0.5)
@@ -731,7 +731,7 @@ def test_a_second_start_brings_the_window_to_front(tmp_path: Path) -> None:
 
 
 def test_orders_from_outside_close_the_window(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.backend.orders.put("front")
 	driver.until(driver.backend.orders.empty, "the order was taken")
@@ -833,7 +833,7 @@ def knock(driver: Driver, call: FakeController, number: int, name: str, why: str
 
 
 def test_who_waits_is_let_in(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	knock(driver, call, 4, "Tim", "pin")
 	assert "That is not the PIN of this meeting." in "\n".join(written(driver.view.attendees.list.canvas))
@@ -844,7 +844,7 @@ def test_who_waits_is_let_in(opened: Open) -> None:
 
 
 def test_the_host_is_marked_in_the_chat_and_lets_the_removed_back(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(3, host=True)
 	first = call.snapshot().people[0].name
 	line = cs.ChatLine(90, "Eve", "The lesson is over.", time.time())
@@ -864,7 +864,7 @@ def test_the_host_is_marked_in_the_chat_and_lets_the_removed_back(opened: Open) 
 
 
 def test_the_notice_of_who_waits_goes_with_the_waiting(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	knock(driver, call, 4, "Tim", "knock")
 	driver.view.toasts.add("Another notice", "info", "Look", stays=True)
@@ -877,7 +877,7 @@ def test_the_notice_of_who_waits_goes_with_the_waiting(opened: Open) -> None:
 def test_messages_are_selected_copied_and_saved(
 	opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	panel = driver.view.chat
 	rows = [row for row in panel.list.rows if isinstance(row, cs.ChatRow)][-2:]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_call import last
+from hand import HANDS, Hand
 from screens import desktop
 from test_window_class import words
 from test_window_controls import press
@@ -34,7 +35,9 @@ def screen() -> Iterator[str]:
 		root = tk.Tk(screenName=name)
 		root.update()  # its connection stays
 		root.destroy()
+		HANDS[name] = Hand(name)
 		yield name
+		HANDS.pop(name).close()
 
 
 def share(driver: Driver, source: str) -> None:
@@ -53,7 +56,7 @@ def said(driver: Driver) -> list[str]:
 
 
 def test_a_bar_over_the_desktop_takes_the_place_of_the_window(opened: Open) -> None:
-	driver = opened("")
+	driver = opened("", start=False)
 	call = driver.meet(5, host=True)
 	share(driver, "screen:1")
 	driver.until(lambda: driver.root.state() == "iconic", "the window is out of the way")
@@ -93,7 +96,7 @@ def test_a_bar_over_the_desktop_takes_the_place_of_the_window(opened: Open) -> N
 
 @pytest.mark.parametrize(("typing", "presenter"), [(False, 0), (True, 0), (False, 3)])
 def test_full_screen_is_the_picture_alone(opened: Open, typing: bool, presenter: int) -> None:
-	driver = opened("")
+	driver = opened("", start=False)
 	call = driver.meet(5)
 	view, root, stage = driver.view, driver.root, driver.view.stage.canvas
 	bars = view.side.frame, view.top.frame, view.panel.frame
@@ -116,7 +119,7 @@ def test_full_screen_is_the_picture_alone(opened: Open, typing: bool, presenter:
 
 
 def test_a_shared_file_leaves_the_window_where_it_is(opened: Open) -> None:
-	driver = opened("")
+	driver = opened("", start=False)
 	driver.meet(5, host=True)
 	share(driver, "/home/film.mp4")
 	assert driver.root.state() != "iconic" and driver.view.bar is None
@@ -124,7 +127,7 @@ def test_a_shared_file_leaves_the_window_where_it_is(opened: Open) -> None:
 
 
 def test_the_bar_over_the_desktop_goes_with_the_meeting(opened: Open) -> None:
-	driver = opened("")
+	driver = opened("", start=False)
 	call = driver.meet(5, host=True)
 	share(driver, "window:77")
 	assert said(driver)[0] == "Everyone sees window:77"
@@ -137,7 +140,7 @@ def test_the_bar_over_the_desktop_goes_with_the_meeting(opened: Open) -> None:
 @pytest.mark.parametrize("event", ["knock", "hand", "private", "none"])
 def test_whoever_waits_for_an_answer_is_seen_in_the_task_bar(opened: Open, event: str) -> None:
 	"""While another program is in front; a notice that asks for nothing disturbs nobody."""
-	driver = opened("")
+	driver = opened("", start=False)
 	call = driver.meet(5, host=True)
 	told = {
 		"knock": {"n": 1, "name": "Tim", "address": "192.168.1.9", "why": "knock"},

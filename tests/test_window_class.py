@@ -48,7 +48,7 @@ def words(driver: Driver) -> str:
 
 @pytest.mark.parametrize("what", cs.PERMITS)
 def test_a_switch_says_what_is_so_and_turns_it(opened: Open, what: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	rows = card(driver)
 	for off in ([], [what]):
@@ -60,7 +60,7 @@ def test_a_switch_says_what_is_so_and_turns_it(opened: Open, what: str) -> None:
 
 
 def test_the_card_is_walked_by_keys_and_closed_by_escape(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	card(driver)
 	driver.key("Down", "Down", "Down", "space")
@@ -74,7 +74,7 @@ def test_the_card_is_walked_by_keys_and_closed_by_escape(opened: Open) -> None:
 
 
 def test_the_card_shows_the_pin_and_makes_another(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True)
 	driver.view.flip_class()
 	for pin, said in (("482913", "Door · PIN 482 913"), ("", "Door")):
@@ -97,7 +97,7 @@ def test_who_of_the_class_is_missing(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
 	"""A list that is chosen once holds for lessons of its title; who lost the connection is not missing."""
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(5, host=True)
 	path = tmp_path / "7b.txt"
 	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: str(path))
@@ -127,7 +127,7 @@ def test_who_of_the_class_is_missing(
 
 
 def test_a_host_asks_for_the_camera_of_who_is_shown_to_everyone(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True)
 	call.change_person(3, camera=True)
 	rules(driver, call, spotlight="Jonas Weber")
@@ -140,7 +140,7 @@ def test_a_host_asks_for_the_camera_of_who_is_shown_to_everyone(opened: Open) ->
 
 
 def test_a_pupil_is_asked_for_the_camera(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.gui_queue.put({"event": "asked", "to": "camera", "by": "Mr Lewis"})
 	driver.until(lambda: driver.view.toasts._toasts, "the notice")
@@ -162,7 +162,7 @@ def test_a_pupil_is_asked_for_the_camera(opened: Open) -> None:
 	],
 )
 def test_what_the_card_offers(opened: Open, name: str, command: cs.Json) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	question = cs.Question("Which?", ["1/3", "2/5"], [3, 1])
 	call = driver.meet(host=True, rules=cs.Rules(collecting="Sheet 3"), question=question)
 	rows = card(driver)
@@ -173,7 +173,7 @@ def test_what_the_card_offers(opened: Open, name: str, command: cs.Json) -> None
 
 
 def test_the_card_grows_with_what_is_on_it_within_the_window(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True)
 	rows = card(driver)
 	driver.pump(0.2)
@@ -192,7 +192,7 @@ def test_the_card_grows_with_what_is_on_it_within_the_window(opened: Open) -> No
 
 def test_hands_are_numbered_wait_and_get_the_word(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
 	"""This computer's clock is set meanwhile: they wait as long, and the list of who was here stays one."""
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True)
 	right, act, lists = time.time, driver.view.act, list[str]()
 
@@ -230,7 +230,7 @@ def test_hands_are_numbered_wait_and_get_the_word(opened: Open, monkeypatch: pyt
 
 
 def test_a_raised_hand_offers_the_word(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	event = {"event": "state", "id": 3, "name": "Jonas Weber", "raised": True}
 	call.gui_queue.put(event)
@@ -240,7 +240,7 @@ def test_a_raised_hand_offers_the_word(opened: Open) -> None:
 
 
 def test_mute_all_answers_and_offers_to_keep_it(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	live = sum(one.mic and one.id != 1 for one in call.snapshot().people)
 	driver.spot(card(driver), "mute_all")
@@ -255,7 +255,7 @@ def test_mute_all_answers_and_offers_to_keep_it(opened: Open) -> None:
 
 
 def test_what_is_set_stands_in_the_top_bar_and_is_ended_there_by_a_host(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True)
 	pills = driver.view.top.states
 	assert not any(cs.in_place(one) for one in pills.values())
@@ -277,7 +277,7 @@ def test_what_is_set_stands_in_the_top_bar_and_is_ended_there_by_a_host(opened: 
 
 
 def test_a_countdown_sounds_at_its_end_alone(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	for left, sounds in ((60.0, 0), (0.3, 1)):  # ended early, and run out
 		call.change(timer=cs.monotonic() + left)
@@ -288,7 +288,7 @@ def test_a_countdown_sounds_at_its_end_alone(opened: Open) -> None:
 
 
 def test_a_pupil_asks_to_speak_where_microphones_are_off(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	button = driver.view.side.buttons["mic"]
 	rules(driver, call, off=["mic"])
@@ -310,7 +310,7 @@ def test_a_pupil_asks_to_speak_where_microphones_are_off(opened: Open) -> None:
 
 @pytest.mark.parametrize(("what", "key"), [("camera", "v"), ("share", "ctrl+shift+s"), ("react", "r")])
 def test_what_is_locked_says_why(opened: Open, what: str, key: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	button = driver.view.side.buttons[what]
 	usual = button.tip.words
@@ -327,7 +327,7 @@ def test_what_is_locked_says_why(opened: Open, what: str, key: str) -> None:
 
 
 def test_where_messages_are_off_one_writes_to_the_host(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	composer = driver.view.chat.composer
 	rules(driver, call, off=["chat", "private"])
@@ -341,7 +341,7 @@ def test_where_messages_are_off_one_writes_to_the_host(opened: Open) -> None:
 
 
 def test_a_question_is_answered_by_one_click_and_may_be_changed(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.change(question=cs.Question("Which is larger?", ["1/3", "2/5"]))
 	driver.until(lambda: "Which is larger?" in words(driver), "the question")
@@ -357,7 +357,7 @@ def test_a_question_is_answered_by_one_click_and_may_be_changed(opened: Open) ->
 
 
 def test_work_is_handed_in_from_the_bar(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	rules(driver, call, collecting="Fractions, exercise 3")
 	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "/tmp/work.odt")
@@ -367,7 +367,7 @@ def test_work_is_handed_in_from_the_bar(opened: Open, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("answers", ["", "yes / no / perhaps"])
 def test_a_quick_question_needs_no_answers(opened: Open, answers: str) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True)
 	driver.spot(card(driver), "question")
 	driver.until(lambda: driver.root.grab_current(), "the form")
@@ -388,7 +388,7 @@ def work(sender: str, number: int, title: str = "Sheet 3", **more: Any) -> cs.Fi
 
 
 def test_a_host_sees_who_has_handed_in_and_reminds_the_others(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(5, host=True)
 	visited: list[str] = []
 	driver.view.files.view = visited.append  # type: ignore[method-assign, assignment]
@@ -412,7 +412,7 @@ def test_a_host_sees_who_has_handed_in_and_reminds_the_others(opened: Open) -> N
 
 
 def test_a_host_sees_who_has_not_a_sheet_yet(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(5, host=True)
 	driver.view.show_panel("files")
 	everybody = tuple(one.name for one in call.snapshot().people[1:])
@@ -430,7 +430,7 @@ def test_a_host_sees_who_has_not_a_sheet_yet(opened: Open) -> None:
 def test_a_pupil_hands_in_until_it_is_done_and_may_replace_it(
 	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "/tmp/work.odt")
 	driver.view.show_panel("files")
@@ -458,7 +458,7 @@ def lose(driver: Driver, call: FakeController, numbers: Iterable[int], reason: s
 
 
 def test_who_lost_the_connection_keeps_the_place_until_back(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(6, host=True)
 	driver.view.show_panel("attendees")
 	tiles, jonas = list(driver.view.stage.tiles), call.snapshot().people[2]
@@ -490,7 +490,7 @@ def test_who_lost_the_connection_keeps_the_place_until_back(opened: Open) -> Non
 
 
 def test_a_host_whose_cable_fell_out_reads_so(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(9, host=True)
 	lose(driver, call, [2, 3])
 	assert not driver.view.notice.frame.winfo_ismapped(), "two of eight are two computers"
@@ -508,7 +508,7 @@ def test_a_pupil_is_asked_to_show_the_screen(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
 	"""Enter and who does not answer show nothing."""
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	monkeypatch.setattr(cs.Dialog, "_later", lambda self, ms, go: after(self, min(ms, 400), go))
 	call.gui_queue.put({"event": "asked", "to": "share", "by": "Mr Lewis"})
@@ -525,7 +525,7 @@ def test_a_pupil_is_asked_to_show_the_screen(
 
 @pytest.mark.parametrize("words", ["Accept", "Not now"])
 def test_a_pupil_is_asked_to_stand_by_and_reads_what_that_means(opened: Open, words: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.gui_queue.put({"event": "asked", "to": "stand_by", "by": "Mr Lewis"})
 	driver.until(lambda: driver.view.dialog is not None, "the question")
@@ -544,7 +544,7 @@ def menu_of(driver: Driver, number: int) -> list[str]:
 
 @pytest.mark.parametrize("words", ["Hand the lesson over", "Cancel"])
 def test_the_lesson_is_handed_over_after_a_question(opened: Open, words: str) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True, heirs=("Jonas Weber", "Priya Nair"))
 	driver.view.show_panel("attendees")
 	driver.spot(driver.view.attendees.list, "more3")
@@ -559,7 +559,7 @@ def test_the_lesson_is_handed_over_after_a_question(opened: Open, words: str) ->
 
 
 def test_it_is_handed_over_by_the_host_alone_to_who_stands_by(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True)
 	for role, heirs, offers in (
 		("host", (), 0),
@@ -574,7 +574,7 @@ def test_it_is_handed_over_by_the_host_alone_to_who_stands_by(opened: Open) -> N
 
 
 def test_who_alone_does_not_reach_the_host_reads_that_others_do(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.change(link="reconnecting")
 	call.gui_queue.put({"event": "reconnecting", "reason": "silent"})
@@ -586,7 +586,7 @@ def test_who_alone_does_not_reach_the_host_reads_that_others_do(opened: Open) ->
 
 
 def test_the_card_says_who_goes_on_and_leads_to_whom_one_may_choose(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(host=True)
 	rows = card(driver)
 
@@ -605,7 +605,7 @@ def test_the_card_says_who_goes_on_and_leads_to_whom_one_may_choose(opened: Open
 
 
 def test_the_panel_makes_room_for_a_shared_screen(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	view = driver.view
 	driver.until(view.panel.frame.winfo_ismapped, "the panel")
@@ -628,7 +628,7 @@ def placed(driver: Driver) -> list[str]:
 
 
 def test_a_whole_class_is_on_one_page_for_who_wants_it(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(49, host=True)
 	stage = driver.view.stage
 	assert len(stage.tiles) == stage.plan.per_page() < 16 and stage.plan.pages > 1
@@ -654,7 +654,7 @@ def test_a_whole_class_is_on_one_page_for_who_wants_it(opened: Open) -> None:
 def test_raised_hands_and_speakers_are_on_the_first_page(
 	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(40, host=True)
 	call.change_person(2, hand=0.0)
 	driver.pump(0.2)
@@ -680,7 +680,7 @@ def test_raised_hands_and_speakers_are_on_the_first_page(
 
 
 def test_viewers_read_that_a_shared_screen_stands_still(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(presenter=2)
 	stage = driver.view.stage
 	people = {one.id: one for one in call.snapshot().people}
@@ -696,7 +696,7 @@ after = cs.Dialog._later
 def test_one_renames_oneself_and_saves_the_list_at_the_end(
 	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	driver.entries(1)["Rename…"]()
 	driver.until(lambda: driver.root.grab_current(), "the form")
@@ -717,7 +717,7 @@ LONG = cs.Question("Which of these fractions is the larger one, and why is it?",
 @pytest.mark.parametrize("language", ["en", "es", "fr"])
 @pytest.mark.parametrize("size", ["1366x768", "1024x600"])
 def test_nothing_of_a_lesson_overlaps(opened: Open, size: str, language: str) -> None:
-	driver = opened(size, language=language)
+	driver = opened(size, language=language, start=False)
 	everything: dict[str, Any] = {
 		"rules": cs.Rules(list(cs.PERMITS), {}, "Bo", "Mr Lewis", "knock", "Fractions, exercise 3, and 4"),
 		"question": LONG,

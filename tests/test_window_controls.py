@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
-import os
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -39,21 +37,21 @@ def pick_file(driver: Driver, path: Path) -> None:
 
 	It waits in a loop of its own, in which only timers run: they type, and close what was not answered.
 	"""
-	words = f"xdotool key ctrl+slash; xdotool type --delay 1 '{path}'; xdotool key Return"
-	tools: list[subprocess.Popen[bytes]] = []
+	words = ("key", "ctrl+slash"), ("type", "--delay", "1", str(path)), ("key", "Return")
+	hands: list[threading.Thread] = []
 	end = time.monotonic() + PATIENCE
 
 	def step() -> None:
 		if time.monotonic() > end:
 			driver.root.tk.call("set", "::tk::Priv(selectFilePath)", "")
 			return
-		if not tools and "__tk_filedialog" in str(driver.root.tk.call("focus")):
-			tools.append(subprocess.Popen(["sh", "-c", words], env={**os.environ, "DISPLAY": driver.display}))
-		if not tools or tools[0].poll() is None or "__tk_filedialog" in str(driver.root.tk.call("focus")):
+		if not hands and "__tk_filedialog" in str(driver.root.tk.call("focus")):
+			hands.append(driver.begin(*words))
+		if not hands or hands[0].is_alive() or "__tk_filedialog" in str(driver.root.tk.call("focus")):
 			driver.root.after(50, step)
 
 	driver.root.after(50, step)
-	driver.until(lambda: tools and tools[0].poll() is not None, "the path is typed", PATIENCE + 1)
+	driver.until(lambda: hands and not hands[0].is_alive(), "the path is typed", PATIENCE + 1)
 	driver.pump(0.2)
 
 
@@ -132,7 +130,7 @@ def test_who_was_in_is_not_asked_for_the_pin_unless_there_is_a_new_one(opened: O
 
 
 def test_what_has_ended_is_no_error(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.gui_queue.put({"event": "ended", "reason": "The host ended the meeting."})
 	driver.until(lambda: driver.loop.start is not None, "the start window")
@@ -188,7 +186,7 @@ def test_start_has_the_settings(opened: Open) -> None:
 
 @pytest.mark.parametrize("on", [False, True])
 def test_the_settings_try_out_what_the_meeting_has_not_on(opened: Open, on: bool) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	shot = call.snapshot()
 	people = tuple(replace(one, mic=on) if one.id == shot.me else one for one in shot.people)
@@ -354,7 +352,7 @@ def test_hosting_another_lesson_ends_the_first_only_when_told_so(opened: Open, a
 
 
 def test_that_the_host_is_away_stays_to_be_read(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	everyone = call.snapshot().people
 	call.change(people=everyone[1:])
@@ -375,7 +373,7 @@ def test_a_field_is_one_picture_however_long_one_types(opened: Open) -> None:
 
 
 def test_every_button_of_the_left_bar(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	view, buttons = driver.view, driver.view.side.buttons
 	for what, do in (("mic", "mic"), ("camera", "camera"), ("hand", "hand")):
@@ -399,7 +397,7 @@ def test_every_button_of_the_left_bar(opened: Open) -> None:
 
 
 def test_the_card_of_the_class_does_what_the_host_wants(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	driver.click(driver.view.side.buttons["host"].canvas)
 	assert driver.view.card is not None
@@ -418,7 +416,7 @@ def test_the_card_of_the_class_does_what_the_host_wants(opened: Open) -> None:
 
 
 def test_every_button_of_the_top_bar(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(host=True)
 	view, top = driver.view, driver.view.top
 	for name in ("speaker", "focus", "grid"):
@@ -457,7 +455,7 @@ def test_every_button_of_the_top_bar(opened: Open) -> None:
 
 
 def test_the_notice_stops_sharing(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.key("ctrl+shift+s")
 	driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
@@ -472,7 +470,7 @@ def test_the_notice_stops_sharing(opened: Open) -> None:
 def test_a_host_never_seen_before_is_named_for_a_minute(
 	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(new_host=True)
 	bar = driver.view.notice.frame
 	driver.until(bar.winfo_ismapped, "the bar")
@@ -496,7 +494,7 @@ def check_twice(driver: Driver, dialog: Callable[[], Any]) -> None:
 
 
 def test_a_lost_connection_offers_the_check(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.change(link="reconnecting")
 	driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
@@ -511,7 +509,7 @@ def test_a_lost_connection_offers_the_check(opened: Open) -> None:
 
 
 def test_hovering_shows_quality_and_pins(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	stage = driver.view.stage
 	over(driver, 2)
@@ -526,7 +524,7 @@ def test_hovering_shows_quality_and_pins(opened: Open) -> None:
 
 
 def test_menus_of_a_tile(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	stage = driver.view.stage
 	over(driver, 4)
@@ -592,7 +590,7 @@ def contrast(one: str, other: str) -> float:
 def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
 	opened: Open, palette: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened(palette=palette)
+	driver = opened(palette=palette, start=False)
 	look, colours = driver.loop.look, cs.PALETTES[palette]
 	shown: dict[str, Any] = {}
 	monkeypatch.setattr(cs.Button, "box", lambda _, *shape, **__: shown.update(fill=shape[5], ring=shape[6]))
@@ -622,7 +620,7 @@ def test_every_button_can_be_read_and_shows_who_has_the_keyboard(
 
 @pytest.mark.parametrize("palette", cs.PALETTES)
 def test_a_tooltip_and_a_raised_hand_stand_out(opened: Open, palette: str) -> None:
-	driver = opened("1024x600", palette=palette)
+	driver = opened("1024x600", palette=palette, start=False)
 	call = driver.meet(3, host=True)
 	colours, people = cs.PALETTES[palette], driver.view.attendees.list
 	tip = driver.view.side.buttons["mic"].tip
@@ -648,7 +646,7 @@ def test_a_tooltip_and_a_raised_hand_stand_out(opened: Open, palette: str) -> No
 
 @pytest.mark.parametrize("language", ["en", "es", "fr"])
 def test_a_chosen_tab_has_room_for_its_words_and_number(opened: Open, language: str) -> None:
-	driver = opened("1024x600", language=language)
+	driver = opened("1024x600", language=language, start=False)
 	driver.meet(50, host=True)
 	for name, button in driver.view.panel.buttons.items():
 		driver.view.show_panel(name)
@@ -678,7 +676,7 @@ def test_keys_and_meetings_stand_apart_where_the_window_is_low(opened: Open) -> 
 
 
 def test_how_loud_somebody_is_for_oneself(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.command("u")
 	for words, gains, wanted in (
@@ -729,7 +727,7 @@ ON: dict[str, tuple[cs.Json, str, str, cs.Json, cs.Json]] = {
 
 @pytest.mark.parametrize("what", ON)
 def test_the_menu_of_a_person_says_what_is_on(opened: Open, what: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True, rules=cs.Rules(["share"]))
 	view, (then, off, on, turns_on, turns_off) = driver.view, ON[what]
 	entries = driver.entries(3)
@@ -749,7 +747,7 @@ def test_the_menu_of_a_person_says_what_is_on(opened: Open, what: str) -> None:
 
 
 def test_a_tile_is_chosen_pinned_and_asked_by_keyboard(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	stage = driver.view.stage
 	driver.click(stage.canvas, 3, 3)
@@ -763,7 +761,7 @@ def test_a_tile_is_chosen_pinned_and_asked_by_keyboard(opened: Open) -> None:
 
 
 def test_a_double_click_pins(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	at = over(driver, 4)
 	driver.click(driver.view.stage.canvas, *at)
@@ -772,7 +770,7 @@ def test_a_double_click_pins(opened: Open) -> None:
 
 
 def test_the_shared_screen_is_zoomed(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.change(presenter=3)
 	stage = driver.view.stage
@@ -812,7 +810,7 @@ def toasts(driver: Driver) -> list[str]:
 def test_an_error_goes_unless_there_is_something_to_do(
 	opened: Open, action: str, stays: bool, due: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	now = cs.monotonic()
 	monkeypatch.setattr(cs, "monotonic", lambda: now)
@@ -824,7 +822,7 @@ def test_an_error_goes_unless_there_is_something_to_do(
 
 
 def test_who_shares_is_named(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(host=False, presenter=3)
 	driver.key("ctrl+shift+s")
 	driver.until(lambda: toasts(driver), "the reason")
@@ -833,7 +831,7 @@ def test_who_shares_is_named(opened: Open) -> None:
 
 
 def test_two_toasts_at_most_and_errors_stay(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.gui_queue.put({"event": "error", "code": "device", "reason": "It broke."})
 	for name in ("Ana", "Bo"):
@@ -847,7 +845,7 @@ def test_two_toasts_at_most_and_errors_stay(opened: Open) -> None:
 
 
 def test_a_toast_is_answered_by_click_and_by_key(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.view.show_panel("attendees")
 	call.gui_queue.put({"event": "private", "from": "Priya Nair", "text": "hi", "n": 90})
@@ -862,7 +860,7 @@ def test_a_toast_is_answered_by_click_and_by_key(opened: Open) -> None:
 
 
 def test_speech_into_a_muted_microphone_is_noticed(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	call.change(muted_speech=True)
 	driver.until(lambda: "You are muted" in toasts(driver), "the notice")
@@ -871,7 +869,7 @@ def test_speech_into_a_muted_microphone_is_noticed(opened: Open) -> None:
 
 
 def test_who_is_muted_as_the_first_come_reads_it_once(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(9, host=True)
 	people = tuple(replace(one, mic=False) for one in call.snapshot().people)
 	call.change(people=people[:1], wanted={})
@@ -889,7 +887,7 @@ def test_who_is_muted_as_the_first_come_reads_it_once(opened: Open) -> None:
 
 
 def test_cues_are_spoken_when_wanted(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 
 	def happen(name: str) -> list[Any]:
@@ -912,7 +910,7 @@ def test_cues_are_spoken_when_wanted(opened: Open) -> None:
 
 
 def test_tabs_and_search(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet(30)
 	for name in ("files", "attendees", "messages"):
 		driver.click(driver.view.panel.buttons[name].canvas)
@@ -924,7 +922,7 @@ def test_tabs_and_search(opened: Open) -> None:
 
 
 def test_the_menu_of_an_attendee(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	driver.command("u")
 	driver.spot(driver.view.attendees.list, "more4")
@@ -936,7 +934,7 @@ def test_the_menu_of_an_attendee(opened: Open) -> None:
 
 
 def test_the_composer(opened: Open, tmp_path: Path) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	composer = driver.view.chat.composer
 	driver.click(composer.target.canvas)
@@ -985,7 +983,7 @@ def standing(driver: Driver) -> dict[str, Any]:
 	],
 )  # fmt: skip
 def test_all_that_stood_stands_in_another_look(opened: Open, tab: str, what: str, value: str) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(50, host=True)
 	view = driver.view
 	long = tuple(cs.ChatLine(n, "Bo", "word " * 400, time.time()) for n in range(20, 40))
@@ -1027,7 +1025,7 @@ def test_all_that_stood_stands_in_another_look(opened: Open, tab: str, what: str
 
 
 def test_the_zoom_and_the_settings_stay_in_another_look(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(presenter=3)
 	driver.until(lambda: "screen" in driver.view.stage.tiles, "the screen")
 	driver.view.stage.zoom.view = (2.0, 0.3, 0.4)
@@ -1047,7 +1045,7 @@ def test_on_a_monitor_of_another_density_it_has_another_scale(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, dpi: int, scale: float
 ) -> None:
 	"""Windows as imitated: all that stood stands, and what is open is not taken away for it."""
-	driver, told = opened("1000x600"), Mock(**{"user32.GetDpiForWindow.return_value": 96})
+	driver, told = opened("1000x600", start=False), Mock(**{"user32.GetDpiForWindow.return_value": 96})
 	driver.meet()
 	driver.view.actions.write_to("Priya Nair")
 	driver.type("half a thou")
@@ -1074,7 +1072,7 @@ def test_on_a_monitor_of_another_density_it_has_another_scale(
 
 @pytest.mark.parametrize("scale", ["125", "150", "175"])
 def test_a_larger_interface_finds_room_in_a_small_window(opened: Open, scale: str) -> None:
-	driver = opened("800x480")
+	driver = opened("800x480", start=False)
 	driver.meet(host=True)
 	driver.view.settings("look")
 	driver.view.dialog._restyled("scale", scale)  # type: ignore[union-attr]
@@ -1084,7 +1082,7 @@ def test_a_larger_interface_finds_room_in_a_small_window(opened: Open, scale: st
 
 
 def test_the_corners_of_a_picture_have_the_colour_around_it(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 
 	def painted(tile: cs.PictureBox, colour: str) -> bool:
@@ -1111,7 +1109,7 @@ def test_a_switch_lies_on_whatever_is_below(opened: Open, on: bool) -> None:
 
 
 def test_a_draft_outlives_the_panel_and_another_look(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.view.actions.write_to("Priya Nair")
 	driver.type("half a thou")
@@ -1128,7 +1126,7 @@ def test_a_draft_outlives_the_panel_and_another_look(opened: Open) -> None:
 
 
 def test_links_open_and_private_lines_are_answered(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	visited: list[str] = []
 	monkeypatch.setattr(cs.webbrowser, "open", visited.append)
@@ -1156,7 +1154,7 @@ LONG = "http://a.example/" + "way-" * 30 + "end"
 def test_each_of_links_that_begin_alike_opens_itself(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, links: tuple[str, ...]
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	visited: list[str] = []
 	monkeypatch.setattr(cs.webbrowser, "open", visited.append)
@@ -1170,7 +1168,7 @@ def test_each_of_links_that_begin_alike_opens_itself(
 
 
 def test_a_private_line_is_answered_in_one_click(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.spot(driver.view.chat.list, "reply")
 	assert driver.view.chat.composer.target.value == "Amira Hassan"
@@ -1180,7 +1178,7 @@ def test_a_private_line_is_answered_in_one_click(opened: Open) -> None:
 def test_files_are_declined_cancelled_and_shown(
 	opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.backend.folder = tmp_path
 	monkeypatch.chdir(tmp_path)
 	call = driver.meet()
@@ -1224,7 +1222,7 @@ FROM = cs.FileEntry("f1", "a.pdf", 1024, "Amira Hassan", private=True)
 
 @pytest.mark.parametrize("state", ["offered", "downloading", "saved", "declined", "failed", "gone"])
 def test_the_senders_name_stays_in_the_row(opened: Open, state: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	driver.view.show_panel("files")
 	call.change(files=(replace(FROM, state=state, path="a.pdf"),))
@@ -1235,7 +1233,7 @@ def test_the_senders_name_stays_in_the_row(opened: Open, state: str) -> None:
 
 @pytest.mark.parametrize("state", ["offered", "uploading", "downloading", "saved", "failed"])
 def test_a_row_can_be_drawn_before_there_is_room(opened: Open, state: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	row = cs.FileRow(replace(FROM, state=state, done=512), 8, ())
 	files = driver.view.files.list
@@ -1243,7 +1241,7 @@ def test_a_row_can_be_drawn_before_there_is_room(opened: Open, state: str) -> No
 
 
 def test_an_own_offer_says_whom_it_is_for_and_who_has_it(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(people=14, host=True)
 	driver.view.show_panel("files")
 	own = cs.FileEntry("f1", "a.pdf", 1024, call.snapshot().name, own=True, people=11)
@@ -1258,7 +1256,7 @@ def test_an_own_offer_says_whom_it_is_for_and_who_has_it(opened: Open) -> None:
 
 
 def test_what_is_let_go_elsewhere_does_nothing(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	driver.view.show_panel("files")
 	call.change(files=(cs.FileEntry("f1", "a.pdf", 1, "Bo"), cs.FileEntry("f2", "b.pdf", 1, "Bo")))
@@ -1281,7 +1279,7 @@ def test_what_is_let_go_elsewhere_does_nothing(opened: Open) -> None:
 @pytest.mark.parametrize("host", [True, False])
 def test_whom_a_file_goes_to_stands_above_the_button(opened: Open, host: bool, tmp_path: Path) -> None:
 	"""A pupil's goes to the host, not to everyone, until others are chosen; never to another by itself."""
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=host)
 	path = tmp_path / "work.txt"
 	path.write_text("x")
@@ -1311,7 +1309,7 @@ def test_whom_a_file_goes_to_stands_above_the_button(opened: Open, host: bool, t
 
 
 def test_the_share_picker(opened: Open, tmp_path: Path) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 
 	def picker() -> cs.ShareDialog:
@@ -1345,7 +1343,7 @@ def test_the_share_picker(opened: Open, tmp_path: Path) -> None:
 
 
 def test_the_host_takes_the_screen_over(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True, presenter=3)
 	driver.key("ctrl+shift+s")
 	dialog = driver.view.dialog
@@ -1364,7 +1362,7 @@ def test_the_host_takes_the_screen_over(opened: Open) -> None:
 def test_who_begins_to_share_while_another_chooses_is_not_interrupted_unasked(
 	opened: Open, host: bool
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=host)
 	driver.key("ctrl+shift+s")
 	dialog = driver.view.dialog
@@ -1392,7 +1390,7 @@ def test_who_begins_to_share_while_another_chooses_is_not_interrupted_unasked(
 def test_a_form_that_is_refused_comes_back_with_what_was_typed(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, form: str, typed: tuple[str, ...], do: str
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	refs, obey = list[str](), call.do
 	monkeypatch.setattr(call, "do", lambda told: (refs.append(str(told.get("ref"))), obey(told)))
@@ -1479,7 +1477,7 @@ def call_error() -> cs.Json:
 
 
 def test_many_arrivals_and_losses_at_once_are_a_line_each(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 
 	def notes() -> list[str]:
@@ -1507,7 +1505,7 @@ def test_many_arrivals_and_losses_at_once_are_a_line_each(opened: Open) -> None:
 
 
 def test_every_control_of_the_settings(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.view.settings()
 	driver.until(lambda: driver.root.grab_current(), "the settings")
@@ -1568,7 +1566,7 @@ def test_every_control_of_the_settings(opened: Open) -> None:
 def test_the_volume_is_heard_on_the_way_and_remembered_where_it_stays(
 	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	kept: list[float] = []
 	monkeypatch.setattr(driver.backend, "set_setting", lambda key, value: kept.append(value))
@@ -1591,7 +1589,7 @@ def test_the_volume_is_heard_on_the_way_and_remembered_where_it_stays(
 
 
 def test_tab_reaches_everything_with_a_visible_focus(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.click(driver.view.stage.canvas, 3, 3)
 	seen: list[str] = []
@@ -1744,7 +1742,7 @@ def test_a_dialog_does_not_outlive_the_start_window(opened: Open) -> None:
 
 
 def test_a_tooltip_names_the_control_and_its_key(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	button = driver.view.side.buttons["camera"].canvas
 	driver.hand("mousemove", str(button.winfo_rootx() + 40), str(button.winfo_rooty() + 20))
@@ -1766,7 +1764,7 @@ def tips(driver: Driver) -> list[list[str]]:
 
 @pytest.mark.parametrize("language", ["en", "es", "fr"])
 def test_what_stands_over_a_tile_says_what_it_does(opened: Open, language: str) -> None:
-	driver = opened("1366x768", language=language)
+	driver = opened("1366x768", language=language, start=False)
 	call = driver.meet(4, host=True)
 	stage = driver.view.stage
 	for key, commands in (
@@ -1798,7 +1796,7 @@ KEYS = {"en": {"Space", "Esc", "M, Ctrl+D"}, "es": {"Espacio", "Esc"}, "fr": {"E
 
 @pytest.mark.parametrize("language", KEYS)
 def test_keys_are_called_as_on_keyboards_of_the_language(opened: Open, language: str) -> None:
-	driver = opened("1366x768", language=language)
+	driver = opened("1366x768", language=language, start=False)
 	driver.meet()
 	tip = driver.view.side.buttons["leave"].tip
 	tip._show()
@@ -1813,7 +1811,7 @@ def test_keys_are_called_as_on_keyboards_of_the_language(opened: Open, language:
 
 @pytest.mark.parametrize("palette", cs.PALETTES)
 def test_a_field_has_an_edge(opened: Open, palette: str, monkeypatch: pytest.MonkeyPatch) -> None:
-	driver, colours = opened(palette=palette), cs.PALETTES[palette]
+	driver, colours = opened(palette=palette, start=False), cs.PALETTES[palette]
 	look, root = driver.loop.look, driver.root
 	fields = (
 		cs.Field(look, root), cs.Choice(look, root, [("", "Default")], "", lambda _: None),
@@ -1829,7 +1827,7 @@ def test_a_field_has_an_edge(opened: Open, palette: str, monkeypatch: pytest.Mon
 
 
 def test_the_words_beside_a_switch_flip_it(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.view.settings("look")
 	driver.until(lambda: driver.root.grab_current(), "the settings")
@@ -1850,7 +1848,7 @@ def test_the_words_beside_a_switch_flip_it(opened: Open) -> None:
 def test_a_button_is_darker_while_it_is_held_down(
 	opened: Open, palette: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	driver = opened(palette=palette)
+	driver = opened(palette=palette, start=False)
 	look, root = driver.loop.look, driver.root
 	fills: list[str] = []
 	monkeypatch.setattr(cs.Button, "box", lambda _, *shape, **__: fills.append(shape[5]))
@@ -1884,7 +1882,7 @@ def test_a_button_is_darker_while_it_is_held_down(
 
 
 def test_a_thousand_messages_stay_fluid(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	now = call.snapshot().chat[-1].at
 	lines = [
@@ -1936,7 +1934,7 @@ def test_the_window_is_private_from_the_share_dialog_until_the_meeting_is_left(
 ) -> None:
 	told: list[bool] = []
 	monkeypatch.setattr(cs, "keep_private", lambda root, on: told.append(on))
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.key("ctrl+shift+s")
 	driver.until(lambda: driver.view.dialog, "the dialog")
@@ -1974,7 +1972,7 @@ def notes_of(view: cs.ListView) -> list[str]:
 
 
 def test_an_empty_place_says_that_it_is(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(9, chat=())
 	view = driver.view
 	driver.until(lambda: notes_of(view.chat.list) == ["No messages yet"], "no messages")

@@ -177,7 +177,7 @@ def occupied(what: str, driver: Driver) -> None:
 
 @pytest.mark.parametrize("what", ["nothing", "settings", "sharing", "inviting", "leaving", "writing"])
 def test_the_title_bar_asks_what_escape_asks(opened: Open, what: str) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=True)
 	occupied(what, driver)
 	press_x(driver)
@@ -194,7 +194,7 @@ def test_the_title_bar_asks_what_escape_asks(opened: Open, what: str) -> None:
 def test_the_window_closes_with_the_meeting_unless_that_goes_on(
 	opened: Open, host: bool, answer: str, closes: bool
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet(host=host)
 	press_x(driver)
 	button = next(w for w in walk(driver.view.dialog.frame) if is_button(w, answer))  # type: ignore[union-attr]
@@ -219,7 +219,7 @@ def file_dialogs(driver: Driver) -> dict[str, Callable[[], object]]:
 def test_a_file_dialog_outlives_what_it_was_for(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str, end: str
 ) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	call = driver.meet()
 	chosen = tmp_path / "chosen.txt"
 
@@ -240,7 +240,7 @@ def test_a_file_dialog_outlives_what_it_was_for(
 
 
 def test_closing_takes_every_dialog_along(opened: Open) -> None:
-	driver = opened()
+	driver = opened(start=False)
 	driver.meet()
 	driver.view.settings("video")
 	driver.pump(0.2)

@@ -120,7 +120,7 @@ def test_hosting_takes_one_click_and_a_title_that_is_typed_one_more(opened: Open
 
 
 def test_no_step_more_than_elsewhere(opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	call = driver.meet(9, host=True)
 	view, sheet = driver.view, tmp_path / "Sheet 3.pdf"
 	hands = Steps(driver)
@@ -210,7 +210,7 @@ def test_no_step_more_than_elsewhere(opened: Open, monkeypatch: pytest.MonkeyPat
 def test_a_pupil_hands_in_from_the_folder_of_the_sheet(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	sheet = cs.FileEntry(
 		"f9", "Sheet 3.pdf", 9, "Mr Lewis", state="saved", path=str(tmp_path / "Sheet 3.pdf")
 	)
@@ -232,7 +232,7 @@ def test_a_pupil_hands_in_from_the_folder_of_the_sheet(
 
 
 def test_who_may_not_be_written_to_is_not_offered_so(opened: Open) -> None:
-	driver = opened("1366x768")
+	driver = opened("1366x768", start=False)
 	driver.meet(9, rules=cs.Rules(["private"]))
 	for number, offered in ((3, False), (1, True)):
 		over(driver, number)

@@ -1,13 +1,12 @@
-"""A hand on the real window: keys and clicks by xdotool, and a walk over its widgets."""
+"""A hand on the real window: keys and clicks as by xdotool, and a walk over its widgets."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import itertools
-import os
 import re
-import subprocess
+import threading
 import time
 import tkinter as tk
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from fake_call import FakeBackend, FakeController
+from hand import HANDS, Hand
 from screens import KEPT
 
 import connectsphere as cs
@@ -97,17 +97,32 @@ class Lasting(tk.Tk):
 		return self
 
 
+class NoStart:
+	"""In place of the start window of who goes into a meeting at once: to draw it takes as long as that."""
+
+	def __init__(self, loop: cs.WindowLoop) -> None:
+		self.frame = tk.Frame(loop.root)
+
+	def say(self, *_: object) -> None: ...
+	def tick(self) -> None: ...
+	def close(self) -> None: ...
+
+
 class Driver:
 	"""The window in this process, and a hand on its display."""
 
-	def __init__(self, display: str, backend: Any, size: str = "1280x720") -> None:
-		"""`size` "" leaves it where the program puts it."""
+	def __init__(self, display: str, backend: Any, size: str = "1280x720", start: bool = True) -> None:
+		"""`size` "" leaves it where the program puts it; without `start` it is empty until a meeting."""
 		self.display, self.backend, self.over = display, backend, False
 		self.faults: list[BaseException] = []
+		self._hand = None if display in HANDS else Hand(display)
 		kept = KEPT.get(display)
 		self.root = kept.pop().taken() if kept else Lasting(display)
 		self.root.report_callback_exception = lambda kind, fault, trace: self.faults.append(fault)
-		self.loop = cs.WindowLoop(backend, self.root)
+		with pytest.MonkeyPatch.context() as patch:
+			if not start:
+				patch.setattr(cs, "StartView", NoStart)
+			self.loop = cs.WindowLoop(backend, self.root)
 		self.root.deiconify()
 		if size:
 			self.root.geometry(f"{size}+0+0")
@@ -132,14 +147,24 @@ class Driver:
 
 	def hand(self, *words: str) -> None:
 		"""One xdotool command, while the window goes on living; it has had its events afterwards."""
-		tool = subprocess.Popen(["xdotool", *words], env={**os.environ, "DISPLAY": self.display})
-		while tool.poll() is None:
+		busy = self.begin(words)
+		while busy.is_alive():
 			rest(0.003)
-		assert tool.returncode == 0
 		with contextlib.suppress(tk.TclError):  # it may have been closed
 			for _ in range(2):  # the display has carried out what came before this question
 				self.root.winfo_pointerxy()
 				self.root.update()
+
+	def begin(self, *commands: tuple[str, ...]) -> threading.Thread:
+		"""Let the hand do these commands of xdotool; the thread in which it does."""
+
+		def work() -> None:
+			for words in commands:
+				(self._hand or HANDS[self.display]).do(*words)
+
+		thread = threading.Thread(target=work, name="hand")
+		thread.start()
+		return thread
 
 	def key(self, *keys: str) -> None:
 		self.hand("key", *keys)
@@ -196,6 +221,9 @@ class Driver:
 			self.loop.stop()
 			vars(self.root).pop("destroy", None)
 		self.over = True
+		if self._hand:
+			self._hand.close()
+			self._hand = None
 		assert not self.faults, self.faults
 
 	def type(self, text: str, *then: str) -> None:
@@ -259,11 +287,11 @@ def tops(view: cs.ListView) -> dict[Any, int]:
 
 @pytest.fixture
 def opened(display: str) -> Iterator[Open]:
-	"""Opens windows on false meetings: size, settings."""
+	"""Opens windows on false meetings: size, whether with the start window, settings."""
 	drivers: list[Driver] = []
 
-	def make(size: str = "1280x720", **settings: Any) -> Driver:
-		drivers.append(Driver(display, FakeBackend(9, settings), size))
+	def make(size: str = "1280x720", start: bool = True, **settings: Any) -> Driver:
+		drivers.append(Driver(display, FakeBackend(9, settings), size, start))
 		return drivers[-1]
 
 	yield make
