@@ -105,11 +105,9 @@ import csv
 import ctypes
 import enum
 import errno
-import functools
 import gc
 import getpass
 import hashlib
-import heapq
 import hmac
 import importlib
 import io
@@ -119,7 +117,6 @@ import locale
 import logging
 import logging.handlers
 import math
-import operator
 import os
 import platform
 import queue
@@ -151,8 +148,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial, reduce
+from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address, IPv4Network
+from operator import attrgetter, itemgetter, truediv
 from pathlib import Path, PurePosixPath
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import (
@@ -173,22 +172,8 @@ from typing import (
 	get_type_hints,
 )
 
-
-def _lacks(missing: ImportError) -> SystemExit:
-	return SystemExit(
-		f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
-		'"uv run connectsphere.py", or: python3 -m pip install numpy opencv-python mss Pillow cryptography '
-		"spake2==0.9 ifaddr, and for sound pyaudio."
-	)
-
-
-try:
-	import ifaddr
-	from cryptography.exceptions import InvalidSignature, InvalidTag
-	from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-	from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-except ImportError as missing:
-	raise _lacks(missing) from None
+if __name__ == "__main__":
+	gc.disable()  # until `run`: what is made meanwhile stays
 
 
 class Lazy:
@@ -207,6 +192,12 @@ class Lazy:
 		return value
 
 
+NEEDED = (
+	"numpy", "ifaddr", "cryptography.hazmat.primitives.asymmetric.ed25519",
+	"cryptography.hazmat.primitives.ciphers.aead",
+)  # fmt: skip
+
+
 if TYPE_CHECKING:
 	import ssl
 	import tkinter as tk
@@ -215,7 +206,11 @@ if TYPE_CHECKING:
 	from tkinter import font as tkfont
 
 	import cv2
+	import ifaddr
 	import numpy as np
+	from cryptography import exceptions
+	from cryptography.hazmat.primitives.asymmetric import ed25519
+	from cryptography.hazmat.primitives.ciphers import aead
 	from numpy.typing import NDArray
 	from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageTk
 
@@ -224,7 +219,8 @@ if TYPE_CHECKING:
 else:
 	BaseHTTPRequestHandler = ThreadingHTTPServer = object  # see AppGiver
 	Samples = Picture = Any
-	ssl, cv2, np = Lazy("ssl"), Lazy("cv2"), Lazy("numpy")
+	np, ifaddr, ed25519, aead = (Lazy(name) for name in NEEDED)
+	ssl, cv2, exceptions = (Lazy(name) for name in ("ssl", "cv2", "cryptography.exceptions"))
 	tk, tkfont, ttk, filedialog = (Lazy(f"tkinter{part}") for part in ("", ".font", ".ttk", ".filedialog"))
 	Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageTk = (
 		Lazy(f"PIL.Image{part}") for part in ("", "Chops", "Draw", "Filter", "Font", "Ops", "Tk")
@@ -442,6 +438,17 @@ class DeviceError(Refused):
 
 	def __init__(self, words: str, **values: Any):
 		super().__init__("device", words, **values)
+
+
+def need(*names: str) -> None:
+	"""Import these packages; DeviceError says how to get what is missing."""
+	for name in names:
+		try:
+			importlib.import_module(name)
+		except ImportError as fault:
+			packages = "numpy opencv-python mss Pillow cryptography spake2==0.9 ifaddr pyaudio"
+			mend = f'"uv run connectsphere.py", or: python3 -m pip install {packages}'
+			raise DeviceError(UNLOADED, what=f"{name} ({fault})", mend=mend) from None
 
 
 class UsageError(ConnectSphereError):
@@ -755,14 +762,14 @@ _EXECUTABLE = frozenset(
     pssc py pyc pyd pyo pyw pyz pyzw rb rdp reg rgs rpm run saver scpt scptd scr sct service sh shb snap so
     sys tcsh terminal tool vb vbe vbs vbscript vhd vhdx vsix vxd war whl workflow ws wsb wsc wsf wsh xbap xll
     zsh action appx appxbundle
-    """.split()  # noqa: SIM905 - a word a line would hide the list
+    """.split()
 )
 _ACTED_ON = frozenset(  # by extension, or by whole name
 	"""
     contact desklink desktop desktopthemepack deskthemepack diagcab directory fileloc inetloc library-ms
     lnk mad maf mag mam maq mar mas mat mau mav maw mda mapimail searchconnector-ms search-ms scf
     settingcontent-ms theme themepack url webloc website desktop.ini autorun.inf thumbs.db folder.htt
-    """.split()  # noqa: SIM905 - a word a line would hide the list
+    """.split()
 )
 
 
@@ -946,7 +953,7 @@ class Record:
 	"""
 
 	@classmethod
-	@functools.cache
+	@cache
 	def parts(cls) -> Mapping[str, tuple[str, Check]]:
 		"""(key, check) by the name of the field."""
 		found: dict[str, tuple[str, Check]] = {}
@@ -1672,7 +1679,7 @@ class Sealer:
 	"""
 
 	def __init__(self, key: bytes):
-		self._encrypt = AESGCM(key).encrypt
+		self._encrypt = aead.AESGCM(key).encrypt
 		self._last: dict[tuple[int, int, int], int] = {}
 		self._small = 0  # the last number of a small message
 
@@ -1724,7 +1731,7 @@ class Opener:
 	"""Opens what a Sealer has sealed, then judges replay."""
 
 	def __init__(self, key: bytes):
-		self._decrypt = AESGCM(key).decrypt
+		self._decrypt = aead.AESGCM(key).decrypt
 		self._windows: dict[tuple[int, int, int], ReplayWindow] = defaultdict(ReplayWindow)
 
 	def open(self, kind: int, ident: int, number: int, sealed: bytes, total: int = 0) -> bytes:
@@ -1733,7 +1740,7 @@ class Opener:
 			payload = self._decrypt(
 				_NONCE.pack(kind, ident, number), sealed, _ADDITIONAL.pack(ident, number, total)
 			)
-		except InvalidTag:
+		except exceptions.InvalidTag:
 			raise PeerFault("unsealed") from None
 		if not self._windows[kind, ident, number >> LAYER_SHIFT].accept(number):
 			raise PeerFault("replayed")
@@ -2340,7 +2347,7 @@ class HeardBefore:
 	def __init__(self) -> None:
 		self.on_early: Act = lambda: None  # it was so
 		self._left = self._mute = 0
-		self._heard, self._mixed = (deque([_no_bands()], ENVELOPE_BLOCKS) for _ in range(2))
+		self._heard, self._mixed = (deque[Any](maxlen=ENVELOPE_BLOCKS) for _ in range(2))
 
 	def begin(self) -> None:
 		"""Listen from now on."""
@@ -2478,7 +2485,7 @@ class ActiveSpeaker:
 
 	def update(self, loudest: int, now: float) -> int:
 		"""The loudest with hysteresis, given who is loudest at `now`."""
-		if loudest == self.current or self.current == 0:
+		if self.current in (loudest, 0):
 			self.current = self._rival = loudest
 		elif loudest != self._rival:
 			self._rival, self._since = loudest, now
@@ -2831,7 +2838,7 @@ class FrameLayout:
 		self._octets = memoryview(bytearray(most * DATAGRAM))
 		self._before, self._number = (-1, -1), -1
 
-	@functools.cached_property
+	@cached_property
 	def _rows(self) -> NDArray[Any]:
 		parts = {"ident": ">u4", "number": ">u4", "total": ">u2", "index": ">u2", "chunk": f"V{CHUNK}"}
 		rows = np.frombuffer(self._octets, [*parts.items()])
@@ -3199,9 +3206,8 @@ class RetransmissionCache:
 		if sent is None:  # it waited for too long
 			return
 		sent.numbers[receiver] = number
-		allowed = self._receivers.get(receiver, 0.0) + sent.earned
-		most = self.SAVED * sent.earned
-		self._receivers[receiver] = allowed if allowed < most else most
+		allowed, most = self._receivers.get(receiver, 0.0) + sent.earned, self.SAVED * sent.earned
+		self._receivers[receiver] = min(allowed, most)
 
 	def resend(
 		self, nack: Nack, now: float, seal: Callable[[int, bytes], bytes] | None = None, receiver: int = 0
@@ -4086,7 +4092,7 @@ class Pacer:
 		self._held += len(layout)
 		self._pace = max(self._pace, self._held / min(max(spread, 0.001), MAX_SPREAD))
 		self._serial += 1
-		heapq.heappush(self._ready, (priority, len(lane.waiting), self._serial, frame))
+		heappush(self._ready, (priority, len(lane.waiting), self._serial, frame))
 		while len(lane.waiting) > 1 and now > lane.waiting[0].stale_at:
 			self._count_out(lane.waiting.popleft(), math.inf)
 			self._counters.add("egress.dropped")
@@ -4151,13 +4157,13 @@ class Pacer:
 			self._count_out(frame, math.inf)
 		lane.waiting.clear()
 		self._begun = [entry for entry in self._begun if entry[2].lane is not lane]
-		heapq.heapify(self._begun)
+		heapify(self._begun)
 
 	def _next(self, now: float) -> _Frame | None:
 		if self._begun and self._begun[0][0] <= now:
-			return heapq.heappop(self._begun)[2]
+			return heappop(self._begun)[2]
 		while self._ready:
-			frame = heapq.heappop(self._ready)[3]
+			frame = heappop(self._ready)[3]
 			if frame in frame.lane.waiting:  # else it was dropped, or begun because there is a limit now
 				frame.lane.waiting.remove(frame)
 				return frame
@@ -4192,7 +4198,7 @@ class Pacer:
 
 	def _begin(self, at: float, frame: _Frame) -> None:
 		self._serial += 1
-		heapq.heappush(self._begun, (at, self._serial, frame))
+		heappush(self._begun, (at, self._serial, frame))
 
 	def _earn(self, now: float) -> None:
 		most = max(BURST_PARTS * DATAGRAM, self._pace * LATE_WAIT)
@@ -4599,7 +4605,7 @@ class FileShelf:
 			message["sha256"], member.id, kind, task, room.clock * bool(task),
 			person=member.person, to=to,
 		)  # fmt: skip
-		facts = operator.attrgetter("name", "size", "sha256", "kind", "task", "person", "to", "whole")
+		facts = attrgetter("name", "size", "sha256", "kind", "task", "person", "to", "whole")
 		same = (file for file, one in self.offers.items() if facts(one) == facts(new))
 		file = next(same, new.file)  # one not sent to its end goes on where it stopped
 		if file not in self.offers:
@@ -4946,8 +4952,8 @@ class Classroom:
 			).message()
 			for claim in self.room.names.people.values()
 		]  # fmt: skip
-		rows = sorted(rows, key=operator.itemgetter("seconds"))[-MOST_ROWS:]
-		rows.sort(key=operator.itemgetter("came"))
+		rows = sorted(rows, key=itemgetter("seconds"))[-MOST_ROWS:]
+		rows.sort(key=itemgetter("came"))
 		return [member.told("attendance", rows=rows)]
 
 
@@ -6347,7 +6353,7 @@ def load_identity(home: Path) -> Identity:
 		raise ConnectSphereError(f"the identity in {path} cannot be kept: {error}") from error
 
 
-@functools.lru_cache(maxsize=256)
+@lru_cache(256)
 def fingerprint_pictures(fingerprint: str) -> tuple[int, ...]:
 	"""The eight pictures (0..63) by which people compare `fingerprint`.
 
@@ -6531,7 +6537,7 @@ class HostRight:
 
 	def __init__(self, secret: str):
 		seed = hmac.digest(bytes.fromhex(secret), b"connectsphere/1 host key", "sha256")
-		self._key = Ed25519PrivateKey.from_private_bytes(seed)
+		self._key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
 		self.public = self._key.public_key().public_bytes_raw().hex()
 
 	def prove(self, challenge: Json, fingerprint: str) -> str:
@@ -6543,13 +6549,13 @@ class HostRight:
 
 
 def _verify(key: str, signed: Json, text: bytes) -> None:
-	public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+	public = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
 	public.verify(bytes.fromhex(signed["signature"]), text)
 
 
 def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 	"""Whether `proof` {id, epoch, nonce, signature} was signed with the private half of `key`."""
-	with suppress(ValueError, InvalidSignature):
+	with suppress(ValueError, exceptions.InvalidSignature):
 		_verify(key, proof, host_statement(meeting, fingerprint, proof))
 		return True
 	return False
@@ -6559,7 +6565,7 @@ def read_record(told: Json, key: str) -> Json:
 	"""The succession record that the owner of the public `key` has signed; PeerFault if it is none."""
 	try:
 		_verify(key, told, SUCCESSION + told["record"].encode())
-	except (KeyError, ValueError, InvalidSignature):
+	except (KeyError, ValueError, exceptions.InvalidSignature):
 		raise PeerFault("record", "not the host's") from None
 	record = _shaped(parse_json(told["record"].encode()), RECORD)
 	if record["host_key"] != key or not record["servers"]:
@@ -6942,7 +6948,7 @@ class Loop:
 	def later(self, delay: float, call: Act) -> Timer:
 		"""Have `call` made after `delay` seconds."""
 		timer = Timer(monotonic() + delay, call)
-		heapq.heappush(self._timers, timer)
+		heappush(self._timers, timer)
 		return timer
 
 	def every(self, interval: float, call: Act) -> None:
@@ -6997,7 +7003,7 @@ class Loop:
 	def _turn(self, patience: float) -> None:
 		now = monotonic()
 		while self._timers and self._timers[0].at <= now:
-			self._safely(heapq.heappop(self._timers).call or (lambda: None))
+			self._safely(heappop(self._timers).call or (lambda: None))
 		due = self._safely(self._on_due, now)
 		for at in (due, self._timers[0].at if self._timers else None):
 			patience = patience if at is None else min(patience, max(0.0, at - now))
@@ -7528,7 +7534,7 @@ DSCP_EF = 0xB8
 DSCP_CS1 = 0x20
 
 
-@functools.cache
+@cache
 def _qwave() -> Callable[..., Any]:
 	system, handle = cast(Any, ctypes).WinDLL("qwave"), ctypes.c_void_p()
 	system.QOSCreateHandle(b"\1\0\0\0", ctypes.byref(handle))  # version 1.0
@@ -7636,7 +7642,7 @@ def code_address(code: str) -> str | None:
 	text = code.upper().replace("-", "").translate(str.maketrans("OIL", "011"))
 	if not 4 <= len(text) <= 8 or set(text) - set(CODE_LETTERS):
 		return None
-	coded = functools.reduce(lambda n, c: n * 32 + CODE_LETTERS.index(c), text, 0)
+	coded = reduce(lambda n, c: n * 32 + CODE_LETTERS.index(c), text, 0)
 	number, check = divmod(coded, _CODE_CHECK)
 	if check != 1:
 		return None
@@ -10513,7 +10519,7 @@ class Acoustics:
 	def __init__(self) -> None:
 		self._played: deque[tuple[float, Samples]] = deque(maxlen=128)
 
-	@functools.cached_property
+	@cached_property
 	def _echo(self) -> NDArray[np.float64]:
 		# direct sound, and reflections 60 dB down after 0.4 s
 		echo = np.random.default_rng(1).normal(0.0, 0.009, self._TAPS)
@@ -10575,7 +10581,7 @@ class _WavFile:
 
 	def __init__(self, path: str):
 		try:
-			self._file = wave.open(path)  # noqa: SIM115 - closed with this object
+			self._file = wave.open(path)  # closed with this object
 		except OSError as fault:
 			raise DeviceError(UNREADABLE, path=path, fault=system_words(fault)) from fault
 		except (wave.Error, EOFError, RuntimeError, struct.error) as fault:
@@ -10608,7 +10614,7 @@ class _WavRecorder:
 
 	def __init__(self, path: str):
 		try:
-			self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
+			self._file = open(path, "wb")  # closed by close()
 		except OSError as fault:
 			raise DeviceError(UNWRITABLE, path=path, fault=system_words(fault)) from fault
 		self._wav = wave.Wave_write(self._file)
@@ -13351,7 +13357,7 @@ class CameraSender(DeviceThread):
 		self._layers: dict[int, FrameDropper] = {}
 		self._asked: Json = {}
 		# when the last picture was coded that patches may follow, it, and its bytes
-		self._whole = -math.inf, np.zeros((0, 0, 3), np.uint8), b""
+		self._whole: Any = -math.inf, None, b""
 		self._slow = 0.0  # the share of WebPs that are
 		self._preview: Shown = (0, None)
 		self._looked = -math.inf
@@ -15334,7 +15340,7 @@ class Successors(Part):
 	def take(self, told: Json) -> None:
 		"""The host has signed who goes on; PeerFault where not, or where this is an old one."""
 		record = read_record(told, self.options.teacher)
-		age = operator.itemgetter("epoch", "n")
+		age = itemgetter("epoch", "n")
 		if (self.record and age(record) < age(self.record)) or record["meeting"] != self.me.server.meeting:
 			raise PeerFault("record", "of another meeting or time")
 		self.record, self._signed = record, {key: told[key] for key in SIGNED}
@@ -16875,6 +16881,7 @@ class Program:
 
 	def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
 		"""(spec, words) to choose from, by camera, mic and speaker."""
+		need(*NEEDED)  # 0.15 s for which nobody waits here
 		found = list_devices()
 		for what, none in (("camera", "No camera"), ("mic", "No microphone"), ("speaker", "No speaker")):
 			found[what].append(("none", none))
@@ -17428,7 +17435,7 @@ class Translator:
 
 	language = "en"
 
-	@functools.cached_property
+	@cached_property
 	def table(self) -> Mapping[str, Mapping[str, str]]:
 		"""Sentence by English sentence and language."""
 		lines = [line.partition("|")[2] for line in REFUSALS.split("\n")] + TEXTS.split("\n")
@@ -17509,10 +17516,16 @@ CONTRAST = Palette(
 	chosen="#003080", good="#4DFFA6", warn="#FFD24D", bad="#D6002A", bad_text="#FF9EA6", tile="#141414",
 )  # fmt: skip
 PALETTES = {"dark": DARK, "light": LIGHT, "contrast": CONTRAST}
-AVATARS = (
-	("#5B8DEF", "#3157C8"), ("#57B894", "#2C7F62"), ("#E0679B", "#A93A6E"), ("#B07CE8", "#7A45BC"),
-	("#E8995B", "#B3652A"), ("#4FB3C9", "#25788C"), ("#D96C6C", "#A13D3D"), ("#8E9B4E", "#616C28"),
-)  # fmt: skip
+AVATARS = """
+#5B8DEF #3157C8
+#57B894 #2C7F62
+#E0679B #A93A6E
+#B07CE8 #7A45BC
+#E8995B #B3652A
+#4FB3C9 #25788C
+#D96C6C #A13D3D
+#8E9B4E #616C28
+"""
 
 
 class Metrics:
@@ -17605,7 +17618,7 @@ def clipped(text: str, room: float, measure: Callable[[str], float]) -> str:
 	return text[:kept].rstrip() + "…"
 
 
-@lru_cache(maxsize=256)
+@lru_cache(256)
 def round_mask(width: int, height: int, radius: int) -> Image.Image:
 	"""An "L" mask of a box with round corners, drawn large and shrunk."""
 	radius = max(0, min(radius, width // 2, height // 2))
@@ -17648,7 +17661,7 @@ def shadowed(width: int, height: int, *box: Any) -> Image.Image:
 	return big
 
 
-@lru_cache(maxsize=4)
+@lru_cache(4)
 def shape_lines(text: str) -> dict[str, list[list[str]]]:
 	"""A table of shapes, `name: step|step`; indented lines go on with the one above."""
 	entries = (line.split(": ", 1) for line in text.strip().replace("\n  ", " ").splitlines())
@@ -17659,9 +17672,11 @@ Step = tuple[str, str, float, tuple[float, ...]]  # kind, colour, width of the l
 
 
 def _arc(x0: float, y0: float, x1: float, y1: float, start: float, end: float) -> list[float]:
-	angles = np.radians(np.linspace(start, end, max(8, round((end - start) / 6)) + 1))
-	middle, reach = np.array((x0 + x1, y0 + y1)) / 2, np.array((x1 - x0, y1 - y0)) / 2
-	points: list[float] = (middle + reach * np.stack((np.cos(angles), np.sin(angles)), 1)).ravel().tolist()
+	points, steps = list[float](), max(8, round((end - start) / 6))
+	for at in range(steps + 1):
+		angle = math.radians(start + (end - start) * at / steps)
+		points.append((x0 + x1 + (x1 - x0) * math.cos(angle)) / 2)
+		points.append((y0 + y1 + (y1 - y0) * math.sin(angle)) / 2)
 	return points
 
 
@@ -17691,7 +17706,7 @@ def draw_shapes(steps: Iterable[Step], field_: float, size: int) -> Image.Image:
 	return picture.resize((size, size), Image.Resampling.LANCZOS)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(256)
 def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image:
 	"""An icon of `size` pixels; `slash` crosses it out in that colour."""
 	steps = [(kind, colour, STROKE, tuple(map(float, n))) for kind, *n in shape_lines(ICONS)[name]]
@@ -17730,7 +17745,7 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 			(int(span[:4], 16), int(span[5:], 16), tuple(names))
 			for span, *names in map(str.split, self.SCRIPTS.strip().splitlines())
 		]
-		self.face = functools.cache(self._face)  # the first of some names that this computer has, at a size
+		self.face = cache(self._face)  # the first of some names that this computer has, at a size
 
 	@staticmethod
 	def _find() -> dict[str, Path]:
@@ -17778,25 +17793,26 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 		return picture
 
 
-@lru_cache(maxsize=1)
+@cache
 def fonts() -> Fonts:
 	"""The one set of fonts that Pillow writes with."""
 	return Fonts()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(256)
 def draw_avatar(name: str, size: int) -> Image.Image:
 	"""A round picture of `size` pixels with the initials of `name`."""
-	colours = AVATARS[sum(ord(char) * (3 + at % 5) for at, char in enumerate(name)) % len(AVATARS)]
+	pairs = AVATARS.strip().splitlines()
+	dark, light = pairs[sum(ord(char) * (3 + at % 5) for at, char in enumerate(name)) % len(pairs)].split()
 	ramp = Image.linear_gradient("L").resize((size, size))
-	picture = ImageOps.colorize(ramp, *colours).convert("RGBA")
+	picture = ImageOps.colorize(ramp, dark, light).convert("RGBA")
 	text = fonts().line(initials(name), round(size * 0.38), "#FFFFFF", size, bold=True)
 	picture.alpha_composite(text, ((size - text.width) // 2, (size - text.height) // 2))
 	picture.putalpha(round_mask(size, size, size // 2))
 	return picture
 
 
-@lru_cache(maxsize=8)
+@lru_cache(8)
 def draw_logo(size: int) -> Image.Image:
 	"""An open ring around a dot on a blue and violet field."""
 	down = Image.linear_gradient("L").resize((size, size))
@@ -17922,7 +17938,7 @@ EMOJI_SHAPES = """
 """
 
 
-@lru_cache(maxsize=1)
+@cache
 def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
 	"""The name and the steps of each of our emoji."""
 	parts = shape_lines(FACES)
@@ -17969,7 +17985,7 @@ def plain(text: str) -> str:
 	return re.sub("[\ufe0f\u200d\u20e3\U0001f000-\U0001ffff\U000e0000-\U0010ffff]", "", text)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(256)
 def draw_emoji(char: str, size: int) -> Image.Image:
 	"""One of our emoji as an RGBA picture of `size` pixels."""
 	return draw_shapes(emoji_shapes()[char][1], 100, size)
@@ -19330,7 +19346,7 @@ def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
 
 	The time it takes grows as the text does: each character is measured once, no line is.
 	"""
-	name, width = functools.cache(plain), functools.cache(font.measure)
+	name, width = cache(plain), cache(font.measure)
 	text = EMOJI_PATTERN.sub(lambda found: blank if emoji_key(found[0]) else name(found[0]), text)
 	lines: list[str] = []
 	for part in text.expandtabs(4).split("\n"):
@@ -20842,7 +20858,7 @@ class ChatPanel:
 		self.frame = look.frame(parent, look.palette.panel)
 		one = max(1, look.font(13).measure("\u00a0"))
 		self.blank = "\u00a0" * -(-look.px(20) // one)
-		self.lines = lru_cache(maxsize=100)(self._lines)
+		self.lines = lru_cache(100)(self._lines)
 		self._whole: set[int] = set()  # the numbers of the messages shown in full
 		self.composer = Composer(look, self.frame, self._send, attach, save)
 		self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
@@ -20919,7 +20935,7 @@ class ChatPanel:
 			return
 		self._seen = seen
 		rows: list[Row] = []
-		notes, group = deque(self._notes), operator.attrgetter("sender", "to", "own")
+		notes, group = deque(self._notes), attrgetter("sender", "to", "own")
 		before: ChatLine | None = None
 		day = ""
 		for line in shot.chat:
@@ -21576,7 +21592,8 @@ class StartView:
 		self._build_right()
 		self._build_left()
 		self.busy = BusyCard(look, self.frame, loop.cancel)
-		self.tasks.run(self.backend.list_devices, self._devices, self.frame)
+		look_around = self.backend.list_devices, self._devices, self.frame
+		self.frame.bind("<Map>", lambda _: self.tasks.run(*look_around))
 
 	def _head(self) -> None:
 		look, px = self.look, self.look.px
@@ -21627,6 +21644,8 @@ class StartView:
 		if not fault:
 			self.mic.choice.offer(found["mic"])
 			self.speaker.choice.offer(found["speaker"])
+		elif isinstance(fault, Refused):
+			self.say(fault.reason)
 
 	def _build_right(self) -> None:
 		look, px, p, right = self.look, self.look.px, self.look.palette, self.right
@@ -23171,7 +23190,7 @@ class MainAppView:
 		self.look, self.frame, self.needs_render = look, look.frame(look.root), True
 		self._build()
 		for part, names in self.STAYS.items():
-			new, before = operator.attrgetter(part)(self), operator.attrgetter(part)(old)
+			new, before = attrgetter(part)(self), attrgetter(part)(old)
 			for name in names:
 				setattr(new, name, getattr(before, name))
 		self.stage.plan.px = look.px
@@ -23473,22 +23492,24 @@ class WindowLoop:
 		self._was = [*map(int, was)] if len(was) == 4 else []
 		wide, tall, left, top = self._was or (1, 1, *root.winfo_pointerxy())
 		whole = (0, 0, root.winfo_screenwidth(), root.winfo_screenheight())
-		area = np.array(work_area(left + wide // 2, top + tall // 2) or whole)
+		x, y, wide, tall = work_area(left + wide // 2, top + tall // 2) or whole
 		if sys.platform == "darwin":
-			area += (0, 38, 0, -108)  # its menu, and that with its Dock
-		frame = root.winfo_fpixels("1i") * np.array((1 / 6, 5 / 12))  # the system's border and title bar
-		self._corner, self._room = area[:2], (area[2:] - frame).astype(int)
+			y, tall = y + 38, tall - 108  # its menu, and that with its Dock
+		inch = root.winfo_fpixels("1i")  # of which the system's border and title bar take parts
+		self._corner, self._room = (x, y), (int(wide - inch / 6), int(tall - inch * 5 / 12))
 
 	def _size(self) -> None:
-		root, corner = self.root, self._corner
-		wanted = self._was[:2] or [*map(self.look.px, (1280, 800))]
-		size = np.minimum(wanted, self._room)
-		spare = self._room - size
-		left, top = np.clip(self._was[2:] or corner + spare // 2, corner, corner + spare)
+		root, was, room = self.root, self._was, self._room
+		wanted = was[:2] or [*map(self.look.px, (1280, 800))]
+		size = [*map(min, wanted, room)]
+		left, top = (
+			max(at, min(was[2 + n], at + room[n] - size[n])) if was else at + (room[n] - size[n]) // 2
+			for n, at in enumerate(self._corner)
+		)
 		root.geometry(f"{size[0]}x{size[1]}+{left}+{top}")
-		if sys.platform != "linux" and (size < wanted).any():
+		if sys.platform != "linux" and size != wanted:
 			root.state("zoomed")
-		elif (size < wanted).any():
+		elif size != wanted:
 			root.attributes("-zoomed", True)
 
 	def _style(self) -> None:
@@ -23497,7 +23518,7 @@ class WindowLoop:
 		palette = PALETTES.get(backend.setting("palette"), DARK)
 		self._dpi = window_dpi(root)
 		wanted = max(1.0, self._dpi / 96) * float(backend.setting("scale")) / 100
-		self.look = Look(root, self.painter, palette, min(wanted, *np.divide(self._room, self.LEAST)))
+		self.look = Look(root, self.painter, palette, min(wanted, *map(truediv, self._room, self.LEAST)))
 		root.minsize(*map(self.look.px, self.LEAST))
 		root.configure(bg=palette.window)
 		dark_title(root, palette is not LIGHT)
@@ -23732,7 +23753,7 @@ def _check_options(options: Namespace, fail: Callable[[str], NoReturn]) -> None:
 			raise UsageError(words)
 
 
-LIMIT_OPTIONS: Mapping[str, str] = {
+LIMIT_OPTIONS = {
 	"--largest-file": "the size of one file (2GB)",
 	"--largest-person": "of all files of one person (8GB)",
 	"--largest-meeting": "of all files together (32GB)",
@@ -24019,9 +24040,9 @@ def prepare_streams() -> None:
 	if sys.platform == "win32" and sys.stdout is None and _take_console():
 		output = "CONOUT$", "w"
 		for name, console in {"stdin": ("CONIN$", "r"), "stdout": output, "stderr": output}.items():
-			setattr(sys, name, open(*console))  # noqa: SIM115 - open until the end
-	sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - this and the next are file descriptors 0 and 1
-	sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+			setattr(sys, name, open(*console))  # open until the end
+	sys.stdin = sys.stdin or open(os.devnull)  # this and the next are file descriptors 0 and 1
+	sys.stdout = sys.stdout or open(os.devnull, "w")
 	for stream in (sys.stdin, sys.stdout, sys.stderr):
 		if isinstance(stream, io.TextIOWrapper):
 			stream.reconfigure(encoding="utf-8", errors="replace")
@@ -24250,19 +24271,13 @@ def role_find(options: Namespace) -> int:
 	return run_headless(MeetingController(chosen, home), say, meeting=ad.meeting)
 
 
-ROLES: Mapping[str, Callable[[Namespace], int]] = {
-	"mixer": role_mixer,
-	"crowd": role_crowd,
-	"version": role_version,
-	"demo": role_demo,
-	"serve_child": role_serve_child,
-	"serve": role_serve,
-	"host": role_host,
-	"end": role_end,
-	"join": role_join,
-	"list": role_list,
-	"doctor": role_doctor,
-}
+ROLES = {
+	role.__name__[5:]: role
+	for role in (
+		role_mixer, role_crowd, role_version, role_demo, role_serve_child, role_serve, role_host, role_end,
+		role_join, role_list, role_doctor,
+	)
+}  # fmt: skip
 WINDOWED = (role_find, role_host, role_join, role_demo)
 
 
@@ -24275,16 +24290,14 @@ def run(arguments: Sequence[str]) -> int:
 	set_up_logging(options)
 	sys.setswitchinterval(0.0005)
 	os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for children, too
-	if not options.serve_child:  # it needs it for pictures
-		try:
-			importlib.import_module("numpy")
-		except ImportError as missing:
-			raise _lacks(missing) from None
-	gc.freeze()  # to look through what stands now stops every thread for 20 ms
 	asked = (role for name, role in ROLES.items() if getattr(options, name) not in (None, False))
 	role = next(asked, role_find)
 	if options.headless or role not in WINDOWED:
 		close_splash()
+	plain = role is role_find and not options.headless  # a window comes first
+	need(*("ifaddr",) if plain else NEEDED[options.serve_child :])  # a child needs numpy for pictures
+	gc.freeze()  # to look through what stands now stops every thread for 20 ms
+	gc.enable()
 	return role(options)
 
 
