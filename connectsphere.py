@@ -122,7 +122,6 @@ import platform
 import queue
 import random
 import re
-import secrets
 import select
 import shutil
 import signal
@@ -153,6 +152,7 @@ from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address, IPv4Network
 from operator import attrgetter, itemgetter, truediv
 from pathlib import Path, PurePosixPath
+from secrets import randbelow, token_bytes, token_hex
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import (
 	IO,
@@ -6512,12 +6512,12 @@ def make_host_key(file: str | Path = "") -> str:
 			log.warning("%s is damaged: a new host key is made", path)
 			path.replace(path.with_suffix(".damaged"))
 		if not path.exists():
-			write_private(path, secrets.token_hex(32).encode() + b"\n", once=True)
+			write_private(path, token_hex(32).encode() + b"\n", once=True)
 		path.chmod(0o600)
 	except OSError as error:
 		if own:
 			log.warning("the host key %s cannot be kept: %s", path, error)
-			return secrets.token_hex(32)
+			return token_hex(32)
 		raise ConnectSphereError(Words(UNWRITABLE, path=path, fault=system_words(error))) from error
 	return load_host_key(path)
 
@@ -6691,7 +6691,7 @@ class ResumeTokens:
 				self._lock, self._path = lock, directory / f"{slot}.json"
 				break
 		self._tokens = _load_json(self._path) if self._path else {}
-		self.root = bytes.fromhex(self._tokens.pop(ROOT_KEY, "") or secrets.token_hex(32))
+		self.root = bytes.fromhex(self._tokens.pop(ROOT_KEY, "") or token_hex(32))
 
 	def get(self, fingerprint: str, meeting: str, name: str) -> str | None:
 		"""The token for that host, meeting and name; the host's newest where `meeting` is not known."""
@@ -8880,7 +8880,7 @@ class MeetingFinder(DiscoveryLoop):
 				self._mouths[address] = self.listen(address, 0, partial(self._take, self._nonces))
 
 	def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
-		nonce = secrets.token_bytes(16)
+		nonce = token_bytes(16)
 		self._nonces[nonce.hex()] = everybody
 		if len(self._nonces) > SCAN_MOST:
 			self._nonces.popitem(last=False)
@@ -8949,7 +8949,7 @@ PROBE_PATIENCE = 0.5
 
 def probe_server(server: Json, meeting: str, bind: str | None) -> Json:
 	"""What a server answers to `probe`, and whether `udp` reaches it; {} if nothing listens. Waits 0.5 s."""
-	until, token, answer = monotonic() + PROBE_PATIENCE, secrets.token_bytes(16), Json()
+	until, token, answer = monotonic() + PROBE_PATIENCE, token_bytes(16), Json()
 	ports = Ports.at(server["port"])
 	with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as udp:
 		udp.bind((bind or "", 0))
@@ -10957,7 +10957,7 @@ class VideoRelay:
 	) -> None:
 		binding = peer.binding
 		if kind == Kind.BIND:
-			challenge = binding.on_bind(number, sealed, address, secrets.token_bytes(16))
+			challenge = binding.on_bind(number, sealed, address, token_bytes(16))
 			self._port.send(challenge, address)
 			peer.challenged = now
 			peer.sent.expire(now)
@@ -11226,7 +11226,7 @@ class MixerProcess:
 		ident, number, total, kind = video_header(data)
 		binding, sealed = self._peer(ident).binding, data[VIDEO_HEADER.size :]
 		if total == 0 and kind == Kind.BIND:
-			challenge = binding.on_bind(number, sealed, address, secrets.token_bytes(16))
+			challenge = binding.on_bind(number, sealed, address, token_bytes(16))
 			self._port.send(challenge, address)
 		elif total == 0 and kind == Kind.ANSWER:
 			binding.on_answer(number, sealed, address)
@@ -12193,7 +12193,7 @@ class Lobby:
 			session.right = {
 				"epoch": self._room.epoch,
 				"id": self._room.next_id(hello.get("resume")),
-				"nonce": secrets.token_hex(32),
+				"nonce": token_hex(32),
 			}
 			session.send("prove", meeting=self._room.meeting, **session.right)
 		elif hello.get("epoch", 1) > self._room.epoch and not hosted:
@@ -12367,13 +12367,13 @@ class ServerMedia:
 
 	def add(self, ident: int) -> Json:
 		"""Take in a member; its keys."""
-		up, down = secrets.token_bytes(16), secrets.token_bytes(16)
+		up, down = token_bytes(16), token_bytes(16)
 		self._to_relay(lambda relay: relay.add(ident, up, down))
 		sound = {f"audio_{way}": key for way, key in self._add_sound(ident).items()}
 		return {"video_up": up.hex(), "video_down": down.hex(), **sound}
 
 	def _add_sound(self, ident: int) -> Json:
-		keys = {"up": secrets.token_hex(16), "down": secrets.token_hex(16)}
+		keys = {"up": token_hex(16), "down": token_hex(16)}
 		pairs = "sound_pairs" in self._room.members[ident].features
 		self.mixer.tell("add", id=ident, pairs=pairs, **keys)
 		return keys
@@ -12505,7 +12505,7 @@ class ConferenceServer:
 		self.options, self.identity = options, identity
 		self.ports = Ports.at(options.base)
 		self.counters = Counters()
-		self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
+		self.room = Room(options.title, options.host_name, token_hex(16), token_hex)
 		self.room.shelf.limits, self.room.began = options, monotonic()
 		facts = options.title, options.host_name, options.pin
 		journal = Journal(identity, options.base, options.bind, *facts, *self.room.form())
@@ -13086,7 +13086,7 @@ class VideoPlane(MediaPlane):
 		self._sent = RetransmissionCache()
 		self._layout = FrameLayout(MAX_PARTS)
 		self.octets = self.pictures = 0  # that came
-		self._numbers = [secrets.randbelow(1 << 29) for _ in LAYERS]
+		self._numbers = [randbelow(1 << 29) for _ in LAYERS]
 
 	def _start_anew(self) -> None:
 		self.incoming.start_anew()
@@ -14723,7 +14723,7 @@ class FileTransfers:
 				raise PeerFault("bad_answer")
 
 	def _fetch(self, transfer: Transfer) -> None:
-		part = self.folder / f"{_PART}{secrets.token_hex(8)}.part"
+		part = self.folder / f"{_PART}{token_hex(8)}.part"
 		whole = hashlib.sha256()
 		try:
 			with _locally(*UNSAVED, self.folder):
@@ -15244,7 +15244,7 @@ class Requests(Part):
 	def __init__(self, controller: MeetingController):
 		super().__init__(controller)
 		# not from 0: a server takes a known number for a repetition
-		self._number = secrets.randbelow(1 << 52)
+		self._number = randbelow(1 << 52)
 		self.waiting: dict[int, Say] = {}  # for an answer
 		self._said: dict[int, Said] = {}
 
@@ -16828,7 +16828,7 @@ class Program:
 			remove_file(self._home / LAST_RECORD)
 		self._own("")
 		if pin == "auto":
-			pin = f"{secrets.randbelow(1_000_000):06d}"
+			pin = f"{randbelow(1_000_000):06d}"
 		title = clean_name(title or self._server["title"], MAX_TITLE)
 		return self._host(name, {"title": title, "host_name": clean_name(name), "pin": pin}, joining)
 
@@ -20954,7 +20954,7 @@ class ChatPanel:
 		self.list.show(rows or [NoteRow(tr("No messages yet"))])
 
 	def _send(self, text: str, to: str) -> None:
-		ref = secrets.token_hex(8)
+		ref = token_hex(8)
 		self._sent[ref] = text, to
 		self.act("private" if to else "chat", text=text, ref=ref, **({"to": to} if to else {}))
 
