@@ -113,7 +113,7 @@ class FakeController:
 		)  # fmt: skip
 		self.gui_queue: queue.SimpleQueue[cs.Json] = queue.SimpleQueue()
 		self.commands: list[cs.Json] = []
-		self.fps = 3.0
+		self.fps = 1.0
 		self.closed = False
 		self.told: Callable[[], object] = lambda: None
 

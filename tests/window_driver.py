@@ -46,6 +46,7 @@ class Lasting(tk.Tk):
 
 	def __init__(self, display: str) -> None:
 		super().__init__(screenName=display)
+		self.drawn: dict[tuple[Any, ...], Any] = {}  # what was drawn for its windows: see `photo`
 		self._new = dict(self._habits())
 		self._own = {*vars(self), "_own"}
 
@@ -95,6 +96,22 @@ class Lasting(tk.Tk):
 		call("wm", "withdraw", ".")
 		call("update")
 		return self
+
+
+def photo(look: cs.Look, draw: Callable[..., Any], *values: Any, draws: Any = cs.Look.photo) -> Any:
+	"""As `look` does it; a small picture that a Tk has shown once is not made again for its next window."""
+	drawn, key = getattr(look.root, "drawn", {}), (draw, values)
+	if key in drawn and key not in look._photos:
+		look._photos[key] = drawn[key]
+		look._pixels += drawn[key].width() * drawn[key].height()
+	found = draws(look, draw, *values)
+	grip = look.px(5), look.px(28)  # of a scroll bar: ttk makes an element of that very picture, once
+	if found.width() * found.height() < 40_000 and values[:2] != grip:
+		drawn[key] = found
+	return found
+
+
+cs.Look.photo = photo  # type: ignore[method-assign]
 
 
 class NoStart:
@@ -339,6 +356,7 @@ def states(driver: Driver) -> Iterator[str]:
 		yield ask.__name__
 		driver.key("Escape")
 	call = driver.meet(50, host=True, fingerprint="5a" * 32)
+	call.fps = 1e-9  # what moves in the pictures is nobody's control
 	view = driver.view
 	ways: list[tuple[str, Callable[[], object]]] = [
 		*((tab, lambda tab=tab: view.show_panel(tab)) for tab in ("messages", "attendees", "files")),
