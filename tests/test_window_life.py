@@ -175,16 +175,16 @@ def occupied(what: str, driver: Driver) -> None:
 	driver.pump(0.1)
 
 
-@pytest.mark.parametrize("what", ["nothing", "settings", "sharing", "inviting", "leaving", "writing"])
-def test_the_title_bar_asks_what_escape_asks(opened: Open, what: str) -> None:
+def test_the_title_bar_asks_what_escape_asks(opened: Open) -> None:
 	driver = opened(start=False)
 	call = driver.meet(host=True)
-	occupied(what, driver)
-	press_x(driver)
-	assert question(driver) == "Leave the meeting"
-	assert driver.loop.view is not None and not call.commands[-1]["do"].startswith(("leave", "end"))
-	press(driver, driver.view.dialog.frame, "Stay")  # type: ignore[union-attr]
-	assert driver.root.grab_current() is None and driver.loop.view is not None
+	for what in ("nothing", "settings", "sharing", "inviting", "leaving", "writing"):
+		occupied(what, driver)
+		press_x(driver)
+		assert question(driver) == "Leave the meeting", what
+		assert driver.loop.view is not None and not call.commands[-1]["do"].startswith(("leave", "end")), what
+		press(driver, driver.view.dialog.frame, "Stay")  # type: ignore[union-attr]
+		assert driver.root.grab_current() is None and driver.loop.view is not None, what
 
 
 @pytest.mark.parametrize(
