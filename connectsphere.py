@@ -119,7 +119,6 @@ import logging.handlers
 import math
 import os
 import platform
-import queue
 import random
 import re
 import select
@@ -150,10 +149,13 @@ from datetime import UTC, datetime
 from functools import cache, cached_property, lru_cache, partial, reduce
 from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address, IPv4Network
+from math import inf
 from operator import attrgetter, itemgetter, truediv
 from pathlib import Path, PurePosixPath
+from queue import Empty, SimpleQueue
 from secrets import randbelow, token_bytes, token_hex
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from threading import Lock
 from typing import (
 	IO,
 	TYPE_CHECKING,
@@ -464,7 +466,7 @@ class Counters:
 
 	def __init__(self) -> None:
 		self._counts = Counter[str]()
-		self._lock = threading.Lock()
+		self._lock = Lock()
 
 	def add(self, name: str, amount: int = 1) -> None:
 		"""Count `name`."""
@@ -2933,7 +2935,7 @@ class _OpenFrame:
 	total: int = 0
 	have: int = 0
 	held: int = 0
-	ask_at: float = math.inf
+	ask_at: float = inf
 	asked: int = 0  # the parts of the first nack, until one of them came
 	asked_at: float = 0.0
 	runs: dict[int, bytes] = field(default_factory=dict)
@@ -2962,7 +2964,7 @@ class _OpenFrame:
 		if not self.rounds:
 			self.asked, self.asked_at = self.missing, now
 		self.rounds += 1
-		self.ask_at = now + again_after if self.rounds < NACK_ROUNDS else math.inf
+		self.ask_at = now + again_after if self.rounds < NACK_ROUNDS else inf
 		return Nack(self.id, self.number, self.missing)
 
 
@@ -3011,7 +3013,7 @@ class Reassembler:
 		self._layer_shift = LAYER_SHIFT if layered else 32
 		self._counters = counters
 		self._streams: dict[int, dict[int, _Stream]] = {}  # by sender and layer
-		self._due = math.inf
+		self._due = inf
 
 	@property
 	def lost(self) -> int:
@@ -3027,7 +3029,7 @@ class Reassembler:
 
 	def start_anew(self) -> None:
 		"""Numbers begin anew, counts go on."""
-		self.rtt, self._due = 0.0, math.inf
+		self.rtt, self._due = 0.0, inf
 		for streams in self._streams.values():
 			for layer, stream in streams.items():
 				streams[layer] = _Stream(stream.lost, stream.repaired)
@@ -3075,7 +3077,7 @@ class Reassembler:
 		if now < self._due:
 			return []
 		asked: list[Nack] = []
-		self._due = math.inf
+		self._due = inf
 		wait = max(NACK_AGAIN, 1.5 * self.rtt)
 		for streams in self._streams.values():
 			for stream in streams.values():
@@ -3090,7 +3092,7 @@ class Reassembler:
 
 	def next_due(self, now: float) -> float | None:
 		"""When to call `nacks` next (it may find nothing to do); None when nothing was open at its last."""
-		return max(now, self._due) if self._due < math.inf else None
+		return max(now, self._due) if self._due < inf else None
 
 	def counts(self, ident: int) -> dict[str, int]:
 		"""Frames of `ident` so far that were never delivered, and those delivered after a nack."""
@@ -3249,13 +3251,13 @@ class FrameDropper:
 	def __init__(self, fps: float):
 		self.fps = fps
 		self._level = 1.0
-		self._at = -math.inf
+		self._at = -inf
 
 	def take(self, now: float) -> bool:
 		"""Whether the frame at `now` passes."""
 		earned = self._level + (now - self._at) * self.fps
 		# what jitter held back is made up for, or two droppers in a row would lose a tenth
-		self._level = min(earned, 2.5) if earned < math.inf else 1.0
+		self._level = min(earned, 2.5) if earned < inf else 1.0
 		self._at = now
 		if self.fps <= 0 or self._level < 0.75:
 			return False
@@ -3523,7 +3525,7 @@ class StillTiles:
 	def next_due(self) -> float | None:
 		"""When the next tile will have been still for long enough."""
 		first = float(self._changed_at.min(initial=np.inf))
-		return first + STILL_AFTER if first < math.inf else None
+		return first + STILL_AFTER if first < inf else None
 
 
 # ====
@@ -3566,17 +3568,17 @@ class ReceiverReport:
 	"""How well things come: share of pictures lost, lag of sound, bits that come through."""
 
 	def __init__(self) -> None:
-		self._least = [math.inf, math.inf]  # the least lag in this stretch of LAG_MEMORY and the one before
-		self._turned = -math.inf
+		self._least = [inf, inf]  # the least lag in this stretch of LAG_MEMORY and the one before
+		self._turned = -inf
 		self._lags = deque[tuple[float, float]](maxlen=32)
 		self._before = (0, 0, 0)
-		self._at = self._trouble_at = -math.inf
+		self._at = self._trouble_at = -inf
 
 	def note_block(self, seq: int, now: float) -> None:
 		"""Block `seq` of sound came."""
 		lag = now - seq * BLOCK_SECONDS
 		if now - self._turned > LAG_MEMORY:
-			self._least = [math.inf, self._least[0]]
+			self._least = [inf, self._least[0]]
 			self._turned = now
 		self._least[0] = min(self._least[0], lag)
 		self._lags.append((now, lag))
@@ -3587,7 +3589,7 @@ class ReceiverReport:
 		if took < REPORT_URGENT:
 			return None
 		counts = (octets, pictures, lost)
-		if took == math.inf:  # from now on
+		if took == inf:  # from now on
 			self._before, self._at, self._trouble_at = counts, now, now
 			return None
 		came, whole, gone = (max(0, new - old) for new, old in zip(counts, self._before, strict=True))
@@ -3615,14 +3617,14 @@ class BandwidthEstimator:
 	the capacity, and beyond that once it came through for PROOF_SECONDS.
 	"""
 
-	rate = math.inf
-	capacity = math.inf  # bytes a second that came through when it was too much
+	rate = inf
+	capacity = inf  # bytes a second that came through when it was too much
 	_delay = _loss = _received = 0.0
 	_lost = 0.0  # the share lost, over LOSS_MEMORY
-	cut_at = _at = -math.inf
+	cut_at = _at = -inf
 	_cuts = 0
 	_probing = _probed = False  # and whether the probe succeeded
-	_more_since = math.inf
+	_more_since = inf
 
 	@property
 	def sure(self) -> float:
@@ -3645,7 +3647,7 @@ class BandwidthEstimator:
 				self.capacity = self._at_least(min(received, self.capacity))  # a queue shows it exactly
 			elif loses or grows or self._cuts < CUTS_IN_VAIN:
 				self._back_off(received, delay, now)
-		elif self.rate < math.inf:
+		elif self.rate < inf:
 			self._increase(received, now)
 		self._at = now
 
@@ -3653,13 +3655,13 @@ class BandwidthEstimator:
 		"""Whether more is lost than by chance: a report tells of a few pictures, of which any one may be."""
 		self._lost += (loss - self._lost) * min(0.5, (now - self._at) / LOSS_MEMORY)
 		much = loss > 5 * MUCH_LOST
-		if self.rate < math.inf:
+		if self.rate < inf:
 			return much or min(loss, self._loss) > MUCH_LOST
 		return self._lost > LOST_BY_CHANCE or (much and received < 0.4 * self._received)
 
 	def _back_off(self, received: float, delay: float, now: float) -> None:
 		self._probing = self._probed = False
-		self._more_since = math.inf
+		self._more_since = inf
 		self.capacity = self._at_least(min(received, max(self.rate, self.capacity)))
 		self.rate = max(LEAST_RATE, self.capacity * max(0.4, REST - 2.0 * delay))
 		self.cut_at = now
@@ -3668,20 +3670,20 @@ class BandwidthEstimator:
 	def _at_least(self, capacity: float) -> float:
 		"""One measurement lowers the capacity by 40 % at most: who stalled reports little, too."""
 		known = self.capacity
-		return max(LEAST_RATE, capacity if known == math.inf else max(capacity, 0.6 * known))
+		return max(LEAST_RATE, capacity if known == inf else max(capacity, 0.6 * known))
 
 	def _increase(self, received: float, now: float) -> None:
 		self._cuts = 0
 		self.rate = max(self.rate, REST * self.capacity)
 		since, elapsed = now - self.cut_at, min(1.0, now - self._at)
 		if since > FORGET_AFTER:
-			self.rate, self._probing, self._probed = math.inf, False, False
+			self.rate, self._probing, self._probed = inf, False, False
 		elif self._probed:
-			most = STEP if self._more_since < math.inf else LEAP
+			most = STEP if self._more_since < inf else LEAP
 			self.rate = max(self.rate, min(self.rate * CLIMB_FREELY**elapsed, most * received))
 		elif since > CLIMB_AFTER:
 			self.rate = max(self.rate, min(self.rate * CLIMB**elapsed, TRIED * self.capacity))
-			self._more_since = min(self._more_since, now) if received > PROOF * self.capacity else math.inf
+			self._more_since = min(self._more_since, now) if received > PROOF * self.capacity else inf
 			self._probed = now - self._more_since > PROOF_SECONDS or since > PROOF_LATEST
 			self._probing = not self._probed
 
@@ -3742,7 +3744,7 @@ def allocate(
 ) -> dict[int, LayerRate]:
 	"""What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less; the rest
 	is for the speaker `first`, then for larger tiles. `held` is what was had so far."""
-	if path.rate == math.inf:
+	if path.rate == inf:
 		return dict(asked)
 	order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
 	allocation: dict[int, LayerRate] = {}
@@ -3792,7 +3794,7 @@ class _Participant:
 	down: BandwidthEstimator = field(default_factory=BandwidthEstimator)
 	up: BandwidthEstimator = field(default_factory=BandwidthEstimator)
 	uplink: ReceiverReport = field(default_factory=ReceiverReport)  # as the relay sees it
-	reported: float = -math.inf
+	reported: float = -inf
 	coarse: bool = False  # its pictures may be coded at a lower quality
 	level: int = 0  # 1: it knows WebP, 2: and patches
 	# what it was told last
@@ -3810,8 +3812,8 @@ class LayerAllocator:
 		self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
 		self._receivers: dict[int, dict[int, LayerRate]] = {}  # everyone's allocation, by sender
 		self._encodes = 0  # that were told
-		self._dropped, self._dropped_at = 0, -math.inf
-		self._evened_at = -math.inf
+		self._dropped, self._dropped_at = 0, -inf
+		self._evened_at = -inf
 
 	def join(self, ident: int, features: Collection[str] = ()) -> None:
 		self.people[ident] = _Participant(level=("webp" in features) + ("patch" in features))
@@ -3852,8 +3854,8 @@ class LayerAllocator:
 			return []
 		person.reported, before = now, person.down.rate
 		person.down.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
-		if person.down.rate == before == math.inf:
-			return [SetRate(ident, math.inf, lossy=True)] if message["loss"] else []
+		if person.down.rate == before == inf:
+			return [SetRate(ident, inf, lossy=True)] if message["loss"] else []
 		return self._set_rate(ident, now)  # also at the same rate: the pictures' sizes change
 
 	def _set_rate(self, ident: int, now: float) -> Allocation:
@@ -3885,13 +3887,13 @@ class LayerAllocator:
 		changes: Allocation = []
 		short: dict[int, BandwidthEstimator] = {}
 		for ident, counts in sent.items():
-			if (person := self.people.get(ident)) and person.down.rate < math.inf:
+			if (person := self.people.get(ident)) and person.down.rate < inf:
 				short[ident] = person.down
 			report = person.uplink.report(*counts, now) if person else None
 			if person and report and now - self._dropped_at > LOSS_MEMORY:
 				before = person.up.rate
 				person.up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
-				if min(before, person.up.rate) < math.inf:
+				if min(before, person.up.rate) < inf:
 					changes += self._encode(ident, now)
 		return changes + self._even_out(short, now)
 
@@ -3901,7 +3903,7 @@ class LayerAllocator:
 		return [
 			change
 			for ident, person in self.people.items()
-			if loudest in person.subscriptions and person.down.rate < math.inf
+			if loudest in person.subscriptions and person.down.rate < inf
 			for change in self._allocate(ident, now)
 		]
 
@@ -3927,7 +3929,7 @@ class LayerAllocator:
 	def _fit_way_up(self, sender: int, wanted: dict[int, int]) -> dict[int, int]:
 		"""Small ones first, for most people see those; a larger one that does not fit becomes smaller."""
 		path = self.people[sender].up
-		if path.rate == math.inf:
+		if path.rate == inf:
 			return wanted
 		held = {int(layer): fps for layer, fps in self.people[sender].encodes["layers"].items()}
 		fits: dict[int, int] = {}
@@ -3977,7 +3979,7 @@ class LayerAllocator:
 		level = min(self.people[one].level for one in (sender, *routes)) if wanted else 0
 		fine = {layer for receiver, (layer, _) in routes.items() if not self.people[receiver].coarse}
 		coarse = {layer for layer, _ in routes.values()} - fine
-		if person.up.rate < math.inf:
+		if person.up.rate < inf:
 			coarse = set(wanted)
 		layers = {str(layer): fps for layer, fps in sorted(wanted.items())}
 		known = {"webp": level > 0, "patch": level > 1}
@@ -4012,12 +4014,12 @@ class _Lane:
 	"""What waits for one receiver: with a limit one frame after the other, at `rate` bytes a second."""
 
 	receiver: int
-	rate: float = math.inf
+	rate: float = inf
 	waiting: deque[_Frame] = field(default_factory=deque)
 	current: _Frame | None = None  # of a lane with a limit
 	held: int = 0  # bytes of frames that are still to leave
 	owed: int = 0  # bytes that went by another way and are still to be waited for
-	free_at: float = -math.inf
+	free_at: float = -inf
 
 
 class SendBudget:
@@ -4029,7 +4031,7 @@ class SendBudget:
 	LEAST = 16 * 1024
 	MOST = left = _window = 256 * 1024  # then the own socket is read again
 	_total = 0  # bytes held when the queue was last judged, and given since
-	_since = _given_at = -math.inf
+	_since = _given_at = -inf
 
 	def look(self, held: int, now: float) -> None:
 		"""The system holds `held` bytes of what it was given."""
@@ -4069,7 +4071,7 @@ class Pacer:
 		self._begun: list[tuple[float, int, _Frame]] = []  # heap by when the next piece is due
 		self._serial = 0
 		self._held = 0  # bytes for receivers without a limit
-		self._paced_until = self._at = -math.inf
+		self._paced_until = self._at = -inf
 		self._pace, self._credit = PACED_RATE, 0.0  # bytes a second, and bytes that may leave by it
 
 	def queue(self, receiver: int, priority: int, layout: bytes, now: float, spread: float) -> None:
@@ -4079,7 +4081,7 @@ class Pacer:
 		"""
 		self._earn(now)
 		lane = self._lanes.setdefault(receiver, _Lane(receiver))
-		frame = _Frame(lane, memoryview(layout), now + spread / 0.9, lane.rate < math.inf)
+		frame = _Frame(lane, memoryview(layout), now + spread / 0.9, lane.rate < inf)
 		lane.waiting.append(frame)
 		lane.held += len(layout)
 		if frame.slow:
@@ -4094,7 +4096,7 @@ class Pacer:
 		self._serial += 1
 		heappush(self._ready, (priority, len(lane.waiting), self._serial, frame))
 		while len(lane.waiting) > 1 and now > lane.waiting[0].stale_at:
-			self._count_out(lane.waiting.popleft(), math.inf)
+			self._count_out(lane.waiting.popleft(), inf)
 			self._counters.add("egress.dropped")
 
 	def passes(self, receiver: int, parts: int, now: float) -> bool:
@@ -4114,7 +4116,7 @@ class Pacer:
 	def limit(self, receiver: int, rate: float) -> None:
 		"""Send `receiver` at most `rate` bytes a second from now on; infinity lifts it."""
 		self._lanes.setdefault(receiver, _Lane(receiver)).rate = rate
-		(self._slow.add if rate < math.inf else self._slow.discard)(receiver)
+		(self._slow.add if rate < inf else self._slow.discard)(receiver)
 
 	def accepts(self, receiver: int, within: float = MAX_BACKLOG) -> bool:
 		"""Whether another frame for `receiver` would begin to leave `within` seconds."""
@@ -4154,7 +4156,7 @@ class Pacer:
 			return
 		begun = [entry[2] for entry in self._begun if entry[2].lane is lane]
 		for frame in (*lane.waiting, *begun):
-			self._count_out(frame, math.inf)
+			self._count_out(frame, inf)
 		lane.waiting.clear()
 		self._begun = [entry for entry in self._begun if entry[2].lane is not lane]
 		heapify(self._begun)
@@ -4732,7 +4734,7 @@ class Classroom:
 		claim = self.room.claim_of(member)
 		claim.exempt = _turned(claim.exempt, what, on == (what in self.set.off))
 		if what == "share" and on:
-			self.room.planes.taken = -math.inf
+			self.room.planes.taken = -inf
 		return self.changed(member.person)
 
 	def _on_permit(self, member: Member, message: Json) -> Effects:
@@ -4962,7 +4964,7 @@ class Planes:
 
 	def __init__(self, room: Room):
 		self.room = room
-		self.taken = -math.inf  # when a leader took the screen over
+		self.taken = -inf  # when a leader took the screen over
 		self._tickets: dict[str, Ticket] = {}
 
 	@property
@@ -5006,7 +5008,7 @@ class Planes:
 		if not may:
 			off = "share" in self.room.classroom.set.off
 			raise not_permitted("share") if off else Refused("not_allowed", why="share")
-		self.taken = -math.inf
+		self.taken = -inf
 		told = self.room.tell_all("screen_start", id=ident, name=member.name)
 		return [told, self.room.change(member, sharing=True, paused=False)]
 
@@ -6393,7 +6395,7 @@ class KnownHosts:
 
 	def __init__(self, home: Path):
 		self._directory = home / "known_hosts"
-		self._lock = threading.Lock()
+		self._lock = Lock()
 		self._hosts = {host.fingerprint: host for host in self._read()}
 		self.get = self._hosts.get
 
@@ -6472,7 +6474,7 @@ class Settings:
 
 	def __init__(self, home: Path):
 		self._path = home / "settings.json"
-		self._lock = threading.Lock()
+		self._lock = Lock()
 		self._values = _load_json(self._path)
 		self._unsaved: Json = {}  # what the disk did not take
 
@@ -7403,7 +7405,7 @@ class DatagramLoop(Loop):
 	):  # fmt: skip
 		super().__init__(name, counters, on_due)
 		self.port = port
-		self._gather, self._read_at = gather, -math.inf  # seconds between two reads at least
+		self._gather, self._read_at = gather, -inf  # seconds between two reads at least
 		self._on_datagrams = on_datagrams
 		self.watch(port, EVENT_READ, self._read)
 
@@ -7439,7 +7441,7 @@ class HalfOpen:
 	def __init__(self, counters: Counters):
 		self._counters = counters
 		self._open: dict[Act, str] = {}
-		self._lock = threading.Lock()
+		self._lock = Lock()
 
 	def begin(self, link: TlsLink, address: str) -> None:
 		"""Start a link, its callbacks set, that has HANDSHAKE_SECONDS to say who it is. Loop's thread."""
@@ -7674,7 +7676,7 @@ def resolve(host: str) -> str:
 		with suppress(ValueError):
 			found = found or str(IPv4Address(".".join(str(int(number)) for number in numbers)))
 	else:
-		answer = queue.SimpleQueue[str | None]()
+		answer = SimpleQueue[str | None]()
 
 		def ask(worker: Worker) -> None:
 			try:
@@ -7683,7 +7685,7 @@ def resolve(host: str) -> str:
 				answer.put(None)
 
 		Worker("resolver", ask).start()  # a name server that does not answer is asked for half a minute
-		with suppress(queue.Empty):
+		with suppress(Empty):
 			found = answer.get(timeout=1.0 if found else 5.0) or found
 	if found is None:
 		raise Refused("no_meeting", "The address {host} cannot be found.", host=host)
@@ -8008,7 +8010,7 @@ class Power:
 
 	def __init__(self, system: str = sys.platform):
 		self._system = system
-		self._lock = threading.Lock()
+		self._lock = Lock()
 		self._owners: dict[str, set[int]] = defaultdict(set)
 		self._held: dict[str, Any] = {}  # what keeps system or display awake
 
@@ -8131,7 +8133,7 @@ class Voice:
 	LONGEST = 20.0
 
 	def __init__(self) -> None:
-		self._lines = queue.SimpleQueue[tuple[str, str]]()
+		self._lines = SimpleQueue[tuple[str, str]]()
 		self._process: subprocess.Popen[str] | None = None
 		self._worker = Worker("voice", self._run, lambda: self._lines.put(("", "")))
 
@@ -8197,7 +8199,7 @@ class ChildKeeper:
 
 	def __post_init__(self) -> None:
 		self._process: subprocess.Popen[str] | None = None
-		self._orders = queue.SimpleQueue[str | None]()  # of the child that is there
+		self._orders = SimpleQueue[str | None]()  # of the child that is there
 		self._spoke = False
 		self._unanswered = 0
 		self._worker = Worker(f"reader-{self.name}", self._run, lambda: self._orders.put(None))
@@ -8250,7 +8252,7 @@ class ChildKeeper:
 		first = self.first
 		with suppress(OSError):  # Windows: it died at once
 			first = {**first, **(share_socket(shared, process.pid) if shared else {})}
-		orders = queue.SimpleQueue[str | None]()
+		orders = SimpleQueue[str | None]()
 		orders.put(json.dumps(first))
 		self._process, self._orders, self._spoke, self._unanswered = process, orders, False, 0
 		if not worker.going:
@@ -8261,7 +8263,7 @@ class ChildKeeper:
 		orders.put(None)
 		return end_child(process)
 
-	def _write(self, process: subprocess.Popen[str], orders: queue.SimpleQueue[str | None]) -> None:
+	def _write(self, process: subprocess.Popen[str], orders: SimpleQueue[str | None]) -> None:
 		stdin = cast(IO[str], process.stdin)
 		with suppress(OSError, ValueError), stdin:
 			while (line := orders.get()) is not None:
@@ -8586,7 +8588,7 @@ class DiscoveryResponder(DiscoveryLoop):
 		self._limit = AnswerLimit()
 		self._ear: Socket | None = None
 		self._warned = False
-		self._beacon_at = -math.inf
+		self._beacon_at = -inf
 
 	def start(self) -> Loop:
 		self._listen()
@@ -8818,7 +8820,7 @@ class MeetingFinder(DiscoveryLoop):
 		return super().start()
 
 	def _begin(self, now: float) -> None:
-		self._started, self._scan_at, self._ask_at, self._scans = now, now + QUIET, -math.inf, 0
+		self._started, self._scan_at, self._ask_at, self._scans = now, now + QUIET, -inf, 0
 
 	def meetings(self) -> list[MeetingAd]:
 		"""Those of this protocol version heard within 6 s, the longest known first."""
@@ -10392,7 +10394,7 @@ class _Frames(_StandIn, Camera, ScreenSource):
 		self._fps, self._picture, self._close = fps, picture, close
 		self._start: float | None = None
 		self._next = 0
-		self._lock = threading.Lock()
+		self._lock = Lock()
 
 	def read(self, timeout: float) -> Picture:
 		due = self._due(self._next)
@@ -10645,7 +10647,7 @@ class _PacedSpeaker(_StandIn, Speaker):
 	def __init__(self, start: float, recorder: _WavRecorder | None):
 		self._start, self._recorder = start, recorder
 		self._at = 0
-		self._lock = threading.Lock()
+		self._lock = Lock()
 
 	def write(self, block: Samples) -> None:
 		late = self._sleep()
@@ -10834,9 +10836,9 @@ class RelayPeer:
 		self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
 		self.droppers: dict[int, FrameDropper] = defaultdict(partial(FrameDropper, 0))
 		self.waiting: dict[int, tuple[_Picture, int]] = {}  # small ones, fps: leave together, by sender
-		self.leave_at = math.inf
+		self.leave_at = inf
 		self.pace = TokenBucket(MAX_FPS * len(LAYERS), MAX_FPS * len(LAYERS))
-		self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
+		self.fresh: list[float] = [-inf] * len(LAYERS)  # when each layer last sent a frame
 		self.probe = 0.0  # the share of each frame that is sent twice
 		self.owed = 0.0  # bytes of that which are still to come
 		self.octets = self.pictures = 0  # that came
@@ -11029,7 +11031,7 @@ class VideoRelay:
 					self._send_waiting(other, now)
 
 	def _send_waiting(self, peer: RelayPeer, now: float) -> None:
-		waiting, peer.waiting, peer.leave_at = peer.waiting, {}, math.inf
+		waiting, peer.waiting, peer.leave_at = peer.waiting, {}, inf
 		self._gathering.discard(peer.binding.id)
 		for sender, (picture, fps) in waiting.items():
 			if sender in self._peers and peer.binding.address is not None:
@@ -11116,7 +11118,7 @@ class MixerProcess:
 		self._port = UdpPort(None, self._counters, adopt=sock, sound=True)
 		self._mixer = AudioMixer()
 		self._peers: dict[int, MixerPeer] = {}
-		self._mail = queue.SimpleQueue[Json | None]()
+		self._mail = SimpleQueue[Json | None]()
 		self.tell = self._mail.put
 		self._say = say
 		self._tick = 0
@@ -11482,7 +11484,7 @@ class ScreenShareManager:
 
 	def _acknowledge(self) -> None:
 		painted = sorted(viewer.painted for viewer in self._viewers)
-		middle = painted[len(painted) // 2] if painted else (math.inf, math.inf)
+		middle = painted[len(painted) // 2] if painted else (inf, inf)
 		while self._presenter and self._unsaid and tuple(self._unsaid[0]) <= middle:
 			acknowledge = Acknowledge(*self._unsaid.popleft())
 			self._presenter.link.send(encode_message(encode_screen(acknowledge)))
@@ -11501,7 +11503,7 @@ class StoredFile:
 		self.size = offer.size
 		self.sha256 = offer.sha256
 		self.have = 0
-		self.writing = threading.Lock()
+		self.writing = Lock()
 		self.hash = hashlib.sha256()  # of those
 
 	def append(self, out: io.FileIO, block: memoryview) -> None:
@@ -11548,7 +11550,7 @@ class FileStore:
 
 	def __post_init__(self) -> None:
 		self._folder: Path | None = None  # none: no disk takes any file
-		self._lock = threading.Lock()
+		self._lock = Lock()
 		self._connections: dict[FileConnection, Worker] = {}
 		self._stored: dict[str, StoredFile] = {}
 
@@ -11665,7 +11667,7 @@ class FileStore:
 	def _make_way(self, moving: list[FileConnection], address: str, leads: bool) -> None:
 		crowd = Counter(one.address for one in moving)
 		loser = min(moving, key=lambda one: (one.idle, -crowd[one.address]))
-		if not leads and loser.idle == math.inf and crowd[loser.address] <= crowd[address] + 1:
+		if not leads and loser.idle == inf and crowd[loser.address] <= crowd[address] + 1:
 			raise Refused("busy")
 		loser.yields = True
 		loser.stream.abort()
@@ -11694,7 +11696,7 @@ class FileStore:
 		with stored.path.open("r+b", buffering=0) as out:
 			out.seek(stored.have)
 			for part in connection.stream.pieces(stored.size - stored.have):
-				connection.idle = math.inf
+				connection.idle = inf
 				self._require_room(len(part))
 				stored.append(out, part)
 
@@ -11709,7 +11711,7 @@ class FileStore:
 		stream.send(encode_line({"size": stored.size, "sha256": stored.sha256, "offset": offset}))
 		if stream.read_line(MAX_FILE_LINE) + b"\n" != FILE_READY:
 			raise PeerFault("bad_answer")
-		connection.idle = math.inf
+		connection.idle = inf
 		block = memoryview(bytearray(FILE_BLOCK))
 		with stored.path.open("rb", buffering=0) as source:
 			source.seek(offset)
@@ -11822,7 +11824,7 @@ class Orphan:
 	def __init__(self, patience: float, now: float):
 		self._patience = patience
 		self._hosted = self._peopled = now  # when a host, when anybody was in last
-		self._told = math.inf  # seconds left
+		self._told = inf  # seconds left
 		self.alone = False  # its host's program may come back to it
 
 	def step(self, members: Mapping[int, Member], now: float) -> Effects:
@@ -11831,7 +11833,7 @@ class Orphan:
 		self.alone = "host" not in roles
 		self._peopled = now if roles else self._peopled
 		if roles - {"member"}:
-			self._hosted, self._told = now, math.inf
+			self._hosted, self._told = now, inf
 			return []
 		left = self._hosted + self._patience - now
 		if left <= 0 or now - self._peopled >= EMPTY_SECONDS:
@@ -11857,7 +11859,7 @@ class Volunteer:
 	server: Json
 	rank: int  # 0 the best
 	state: str = ""
-	probed: float = -math.inf
+	probed: float = -inf
 
 
 class Succession:
@@ -12912,7 +12914,7 @@ class MediaPath:
 	def __init__(self, port: UdpPort, ident: int, up: str, down: str):
 		self.port = port
 		self.lock = threading.RLock()  # in between sealing and sending the keys must not change
-		self.answered = -math.inf  # when a challenge last came
+		self.answered = -inf  # when a challenge last came
 		self.rtt = 0.0  # seconds from the bind to it
 		self.rekey(ident, up, down)
 
@@ -13017,7 +13019,7 @@ class Rates:
 
 	def __init__(self) -> None:
 		self._rows = deque[tuple[float, int, float | None]]()  # when, bytes, seconds
-		self._lock = threading.Lock()
+		self._lock = Lock()
 
 	def note(self, size: int, delay: float | None = None) -> None:
 		"""So many bytes came, and were `delay` seconds under way where that is known."""
@@ -13057,7 +13059,7 @@ class Stream:
 		self.decoded = 0  # serial of the newest decoded picture
 		self.picture: Picture | None = None
 		self.motion = Motion()
-		self.looked = -math.inf
+		self.looked = -inf
 		self.told_lost = 0  # pictures that a window was told of
 		self.queued = False  # for the decoder, which takes what is newest when its turn comes
 
@@ -13080,7 +13082,7 @@ class VideoPlane(MediaPlane):
 		self.loop = DatagramLoop("video", self.path.port, counters, self._on_datagrams, self._on_due)
 		self.streams = defaultdict[int, Stream](Stream)
 		self.incoming = Reassembler(layered=False, counters=counters, only=())
-		self.fresh = queue.SimpleQueue[Stream | None]()  # what to decode; None is the end
+		self.fresh = SimpleQueue[Stream | None]()  # what to decode; None is the end
 		# seconds between two pictures of a sender that are decoded
 		self.glance = 0.0 if options.decode_all else GLANCE_SECONDS
 		self._sent = RetransmissionCache()
@@ -13162,14 +13164,14 @@ class AudioPlane(MediaPlane):
 	):
 		super().__init__(options, welcome, counters)
 		self.loop = DatagramLoop("audio", self.path.port, counters, self._on_datagrams, self.path.bind_due)
-		self.lock = threading.Lock()
+		self.lock = Lock()
 		self.jitter = JitterBuffer()
 		self.receive_stats = ReceiverReport()
 		self.level_db = -100.0
 		self._on_speaking = on_speaking
 		self._speaking = 0
 		self._newest = -1
-		self._unheard_from = math.inf  # when the next block would be played to nobody
+		self._unheard_from = inf  # when the next block would be played to nobody
 
 	def _start_anew(self) -> None:
 		self._newest = -1
@@ -13268,7 +13270,7 @@ class DeviceThread(ABC):
 	def __init__(self, name: str, options: ClientOptions, send: Sends, on_device: OnDevice):
 		self._what, self._options, self._send, self._on_device = name, options, send, on_device
 		self._was_live = False
-		self._live_at = -math.inf
+		self._live_at = -inf
 		self._turns = 0
 		self._done = 0
 		self.on = False  # whether it is wanted, and may yet be had
@@ -13357,10 +13359,10 @@ class CameraSender(DeviceThread):
 		self._layers: dict[int, FrameDropper] = {}
 		self._asked: Json = {}
 		# when the last picture was coded that patches may follow, it, and its bytes
-		self._whole: Any = -math.inf, None, b""
+		self._whole: Any = -inf, None, b""
 		self._slow = 0.0  # the share of WebPs that are
 		self._preview: Shown = (0, None)
-		self._looked = -math.inf
+		self._looked = -inf
 
 	def look(self) -> Shown:
 		"""(serial, newest own picture); from any thread."""
@@ -13470,7 +13472,7 @@ class MicrophoneSender(DeviceThread):
 		self._seq = 0
 		self._gate = VoiceActivityDetector()
 		self.silent = 1  # blocks since the last voice
-		self._mistaken = -math.inf
+		self._mistaken = -inf
 		self._offset = 0.0  # constant part of what is heard
 		self.level = self.captured = 0.0
 
@@ -13684,7 +13686,7 @@ class MediaManager:
 				audio.play_to_nobody(start)
 				while self._unheard and not worker.stopping.wait(0.25):
 					pass
-				audio.play_to_nobody(math.inf)
+				audio.play_to_nobody(inf)
 			else:
 				self._play(worker, self._options.speaker, start)
 			start = monotonic()
@@ -13709,7 +13711,7 @@ class MediaManager:
 			except DeviceError as error:
 				if not told and error.reason != MOVED:
 					self._on_device("speaker", "failed", error.reason)
-				told, due = True, monotonic() if is_sound_card(spec) else math.inf
+				told, due = True, monotonic() if is_sound_card(spec) else inf
 				if live:
 					speaker.close()
 					speaker, live, pause = open_speaker("none", monotonic()), False, 0.1
@@ -13873,8 +13875,8 @@ class ScreenViewer:
 	def __init__(self, loop: Loop):
 		self.updates = 0
 		self._loop = loop
-		self._jobs = queue.SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]()
-		self._lock = threading.Lock()  # of what follows, up to the serial
+		self._jobs = SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]()
+		self._lock = Lock()  # of what follows, up to the serial
 		self._canvas = TileCanvas()
 		self._whole = False
 		self._pointer: Pointer | None = None
@@ -13884,7 +13886,7 @@ class ScreenViewer:
 		self._put = self._taken = 0  # bytes of rectangles, by the loop and by the decoder
 		self._ends = self._ends_seen = 0  # of shares, likewise
 		self._rates = Rates()
-		self._looked = -math.inf
+		self._looked = -inf
 		self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
 		self.close = self._worker.close
 
@@ -14382,12 +14384,12 @@ class Transfer:
 	sha256: str = ""
 	path: Path = field(default_factory=Path)
 	done: int = 0
-	told: float = -math.inf
+	told: float = -inf
 	marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=12))
 	stopping: threading.Event = field(default_factory=threading.Event)
 	ending: Refused | None = None
 	_stream: TlsStream | None = None
-	_answers: queue.SimpleQueue[Json] = field(default_factory=queue.SimpleQueue)
+	_answers: SimpleQueue[Json] = field(default_factory=SimpleQueue)
 
 	def stop(self, why: Refused) -> None:
 		"""End it for this reason, unless it is ending for another."""
@@ -14413,11 +14415,11 @@ class Transfer:
 
 	def ask(self, request: Callable[[Say], None]) -> Json:
 		"""What `request` is answered within 5 s; OSError where nothing comes, Refused when it is an error."""
-		self._answers = answers = queue.SimpleQueue[Json]()
+		self._answers = answers = SimpleQueue[Json]()
 		request(answers.put)
 		self.check()
 		message = UNANSWERED
-		with suppress(queue.Empty):
+		with suppress(Empty):
 			message = answers.get(timeout=5.0)
 		self.check()
 		if message["type"] != "error":
@@ -15806,7 +15808,7 @@ class MeetingController:
 
 	def __init__(self, options: ClientOptions, home: Path):
 		self.options = options
-		self.gui_queue = queue.SimpleQueue[Json]()
+		self.gui_queue = SimpleQueue[Json]()
 		self.counters = Counters()
 		self.state = StateManager()
 		self.status: int | None = None  # of the process, once it has ended
@@ -16131,7 +16133,7 @@ class HostedMeeting:
 		self._options = {**options, "bind": running["bind"]} if running else options
 		self._secret = make_host_key(options["host_key_file"])
 		options = {**options, "host_key": HostRight(self._secret).public}
-		self._news = queue.SimpleQueue[Json]()
+		self._news = SimpleQueue[Json]()
 		self._serving = running or {}
 		self._running = running
 		self.tried: frozenset[str] = frozenset()  # the addresses of who did not come in
@@ -16148,7 +16150,7 @@ class HostedMeeting:
 		self._child.start()
 		try:
 			told = self._news.get(timeout=15.0)
-		except queue.Empty:
+		except Empty:
 			raise Refused("no_meeting", "The meeting's server did not start.") from None
 		if told["event"] != "serving":
 			here = running_here(self._options["base"], self._options["bind"])
@@ -16219,7 +16221,7 @@ def run_headless(controller: MeetingController, say: Say, *, meeting: str = "", 
 	controller.start(meeting)
 	event: Json = {"event": ""}
 	while event["event"] not in LAST_EVENTS:
-		with suppress(queue.Empty):  # a wait without end hears no Ctrl-C on Windows
+		with suppress(Empty):  # a wait without end hears no Ctrl-C on Windows
 			event = controller.gui_queue.get(timeout=0.5)
 			try:
 				say(event)
@@ -16369,7 +16371,7 @@ class AppGiver:
 		with self.path.open("rb") as file:
 			self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
 		self._bucket = TokenBucket(max(GIVE_PIECE, rate / 4), rate)
-		self._lock = threading.Lock()
+		self._lock = Lock()
 		self._bind = bind
 		self._server = self._listen((bind or "", port), (bind or "", 0))
 		self._worker = Worker("app-giver", self._serve, self._server.cut).start()
@@ -16679,10 +16681,10 @@ class Program:
 	"""The program behind the start window: finds, joins, hosts, remembers. All but `find` may wait."""
 
 	def __init__(
-		self, options: ClientOptions, server: Json, home: Path, orders: queue.SimpleQueue[str] | None = None,
+		self, options: ClientOptions, server: Json, home: Path, orders: SimpleQueue[str] | None = None,
 		*, look: bool = True,
 	):  # fmt: skip
-		self.orders = orders or queue.SimpleQueue()
+		self.orders = orders or SimpleQueue()
 		self._options, self._server, self._home = options, server, home
 		self._settings = Settings(home)
 		self._known = KnownHosts(home)
@@ -16692,7 +16694,7 @@ class Program:
 		self._hosted: HostedMeeting | None = None
 		self._controller: MeetingController | None = None
 		self._crowd: ChildKeeper | None = None
-		self._giving, self._hosting = threading.Lock(), threading.Lock()
+		self._giving, self._hosting = Lock(), Lock()
 		self._giver: AppGiver | None = None
 		self.voice = Voice()
 		self._look = look and not self.lesson()  # a plain start joins by itself, once
@@ -19189,7 +19191,7 @@ class PictureBox:
 		self.look, self.canvas, self.source = on.look, on.canvas, source
 		self.palette = replace(on.look.palette, window=str(on.canvas["bg"]))
 		self.box: Box = (0, 0, 0, 0)
-		self.busy, self.waits = threading.Lock(), False  # with a painter, or for one
+		self.busy, self.waits = Lock(), False  # with a painter, or for one
 		self.painted: tuple[int, TileJob | None] = (-2, None)  # serial of the picture, and the rest
 		self._job: TileJob | None = None  # all but the picture
 		self._live = False
@@ -19293,8 +19295,8 @@ class TilePainter:
 
 	def __init__(self) -> None:
 		self.boxes: set[PictureBox] = set()
-		self._fresh = queue.SimpleQueue[PictureBox | None]()  # to look at; None is the end
-		self._done: queue.SimpleQueue[tuple[PictureBox, Image.Image]] = queue.SimpleQueue()
+		self._fresh = SimpleQueue[PictureBox | None]()  # to look at; None is the end
+		self._done: SimpleQueue[tuple[PictureBox, Image.Image]] = SimpleQueue()
 		self._threads = [
 			threading.Thread(target=self._run, name=f"tile-painter-{n}", daemon=True) for n in range(2)
 		]
@@ -19401,7 +19403,7 @@ class Tasks:
 
 	def __init__(self) -> None:
 		self._threads: list[threading.Thread] = []
-		self._ended = queue.SimpleQueue[tuple[Any, ...]]()
+		self._ended = SimpleQueue[tuple[Any, ...]]()
 
 	def run(self, work: Callable[[], Any], done: Done = lambda *_: None, of: tk.Misc | None = None) -> None:
 		"""Do `work` in a thread, then `done(result, fault)` on the Tk thread if `of` still exists."""
@@ -19984,9 +19986,9 @@ class ToastStack:
 		"""Show a message."""
 		self._count += 1
 		while len(self._toasts) >= self.MOST:  # what passes makes room before what stays
-			passing = (one for one in self._toasts if one.ends < math.inf and one.icon != "warning")
+			passing = (one for one in self._toasts if one.ends < inf and one.icon != "warning")
 			self._toasts.remove(next(passing, self._toasts[0]))
-		ends = math.inf if stays and action else monotonic() + (15.0 if stays else 5.0)
+		ends = inf if stays and action else monotonic() + (15.0 if stays else 5.0)
 		self._toasts.append(Toast(self._count, words, icon, action, command, ends))
 		self._draw()
 
@@ -21125,7 +21127,7 @@ class AttendeesPanel:
 		lost = [one.person for one in self.gone.values() if one.lost]
 		people = [one for one in (*shot.people, *lost) if wanted in one.name.casefold()]
 		people.sort(
-			key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
+			key=lambda one: (one.hand or inf, one.role != "host", one.id != shot.me, one.name.casefold())
 		)
 		hands = shot.hands
 		count = tr("Hands: {count}", count=len(hands)) if hands else ""
@@ -23024,8 +23026,8 @@ class MainAppView:
 		self.events = EventWords(self)
 		self.actions = Actions(self)
 		self._started, self._begun = monotonic(), time.strftime("%Y-%m-%d %H.%M")
-		self._readdress = -math.inf
-		self._warned_muted = -math.inf
+		self._readdress = -inf
+		self._warned_muted = -inf
 		self._settled = False  # the first minute is over
 		self.closes = False  # the window, too, when the meeting is left
 		self.panel_open, self.away, self.folded = True, False, False
@@ -24115,7 +24117,7 @@ def show_window(
 	if not has_display():
 		raise Refused("device", NO_DISPLAY)
 	chosen, server = client_options(options), asdict(server_options(options))
-	orders = queue.SimpleQueue[str]()
+	orders = SimpleQueue[str]()
 	only = OneWindow(home, partial(orders.put, "front"))
 	with closing(only):
 		if not options.new and not only.open():
