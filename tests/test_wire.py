@@ -9,7 +9,6 @@ import re
 import struct
 import tracemalloc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,6 +75,7 @@ from connectsphere import (
 	encode_nack,
 	encode_screen,
 	fits_layer,
+	frozen,
 	jpeg_size,
 	parse_answer,
 	parse_json,
@@ -1072,7 +1072,7 @@ def test_what_is_kept_by_the_server_alone_is_in_no_message() -> None:
 def test_a_field_of_a_person_is_one_line() -> None:
 	"""It is checked, said, kept in what a client knows, and told to the window and to scripts."""
 
-	@dataclass(frozen=True, slots=True)
+	@frozen
 	class Away(Person):
 		away: Flag = False
 
