@@ -17726,7 +17726,7 @@ def draw_shapes(steps: Iterable[Step], field_: float, size: int) -> Image.Image:
 			draw.line(points, fill=colour, width=width)
 			for x, y in zip(points[::2], points[1::2], strict=True):
 				draw.ellipse((x - half, y - half, x + half, y + half), fill=colour)
-	return picture.resize((size, size), Image.Resampling.LANCZOS)
+	return picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3)
 
 
 @lru_cache(256)
@@ -17846,7 +17846,7 @@ def draw_logo(size: int) -> Image.Image:
 	draw = ImageDraw.Draw(sign)
 	draw.arc((big * 0.24, big * 0.24, big * 0.76, big * 0.76), 50, 310, fill=255, width=round(big * 0.1))
 	draw.ellipse((big * 0.42, big * 0.42, big * 0.58, big * 0.58), fill=255)
-	picture.paste("#FFFFFF", mask=sign.resize((size, size), Image.Resampling.LANCZOS))
+	picture.paste("#FFFFFF", mask=sign.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3))
 	picture.putalpha(round_mask(size, size, round(size * 0.24)))
 	return picture
 
