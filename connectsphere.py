@@ -187,10 +187,9 @@ class Lazy:
 	def __getattr__(self, part: str) -> Any:
 		fresh = self._name not in sys.modules
 		value = getattr(importlib.import_module(self._name), part)
-		if self._name == "numpy":  # used with each block of sound
-			setattr(self, part, value)
-			if fresh:
-				gc.freeze()  # see `run`
+		setattr(self, part, value)  # used with each block of sound and picture
+		if fresh and self._name == "numpy":
+			gc.freeze()  # see `run`
 		return value
 
 

@@ -407,7 +407,7 @@ def test_a_windows_camera_is_asked_for_compressed_pictures_last(monkeypatch: pyt
 	import cv2
 
 	monkeypatch.setattr(sys, "platform", "win32")
-	monkeypatch.setattr(cv2, "VideoCapture", Capture)
+	monkeypatch.setattr(cs.cv2, "VideoCapture", Capture)
 	assert cs._open_capture(0, 30).kind == cv2.VideoWriter.fourcc(*"MJPG")
 
 
@@ -416,8 +416,6 @@ def test_opencv_does_not_ask_a_mac_for_the_camera(
 	before: str | None, then: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 	"""It can do that on the main thread alone; the system asks. What the user has set holds."""
-	import cv2
-
 	seen: list[str | None] = []
 
 	def capture(*_: object) -> Capture:
@@ -428,7 +426,7 @@ def test_opencv_does_not_ask_a_mac_for_the_camera(
 	if before is None:
 		monkeypatch.delenv(SKIP)
 	monkeypatch.setattr(sys, "platform", "darwin")
-	monkeypatch.setattr(cv2, "VideoCapture", capture)
+	monkeypatch.setattr(cs.cv2, "VideoCapture", capture)
 	cs._open_capture(0, 30)
 	assert seen == [then]
 

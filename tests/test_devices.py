@@ -230,9 +230,7 @@ def test_a_film_of_uneven_rate_is_shown_by_its_own_times(
 	times: list[float], says: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 	"""At each moment the newest picture whose time has come, in each loop; by the mean rate without times."""
-	import cv2
-
-	monkeypatch.setattr(cv2, "VideoCapture", lambda path: Film(times, says))
+	monkeypatch.setattr(cs.cv2, "VideoCapture", lambda path: Film(times, says))
 	(tmp_path / "film.mp4").touch()
 	film = cs._VideoFile(str(tmp_path / "film.mp4"), 30)
 	length = times[-1] + 1 / 20

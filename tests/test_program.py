@@ -230,6 +230,14 @@ NOT_FOR_A_SERVER = {"PIL", "cv2", "http", "mss", "pyaudio", "pywebrtc_audio", "t
 NOT_FOR_A_SERVER |= {"importlib.metadata", "numpy.ma", "numpy.random"}
 
 
+def test_what_is_imported_late_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+	"""With each picture that would cost as much as some of what is done with it."""
+	late = cs.Lazy("colorsys")
+	first = late.rgb_to_hsv
+	monkeypatch.setattr("importlib.import_module", unittest.mock.Mock(side_effect=AssertionError))
+	assert late.rgb_to_hsv is first
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_the_logo_of_the_one_file_goes_before_a_role_without_a_window(
 	shown: bool, monkeypatch: pytest.MonkeyPatch

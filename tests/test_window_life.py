@@ -11,7 +11,6 @@ import time
 import tkinter as tk
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tkinter import filedialog
 from typing import Any
 
 import pytest
@@ -232,7 +231,7 @@ def test_a_file_dialog_outlives_what_it_was_for(
 		return str(chosen)
 
 	for name in ("askopenfilename", "asksaveasfilename"):
-		monkeypatch.setattr(filedialog, name, ask)
+		monkeypatch.setattr(cs.filedialog, name, ask)
 	before = len(call.commands)
 	file_dialogs(driver)[what]()
 	assert not chosen.exists()
