@@ -18046,11 +18046,9 @@ class TileLine(NamedTuple):
 
 @frozen
 class TileJob:
-	"""A tile to paint, in real pixels: its picture (BGR, any size) or None for the avatar."""
+	"""A tile to paint, in real pixels."""
 
-	picture: Picture | None
-	width: int
-	height: int
+	size: tuple[int, int]
 	look: TileLook
 	palette: Palette
 	scale: float
@@ -18060,35 +18058,36 @@ class TileJob:
 def _placed(picture: Picture, job: TileJob) -> Picture:
 	zoom, x, y = job.look.view
 	high, wide = picture.shape[:2]
-	scales = job.width / wide, job.height / high
+	width, height = job.size
+	scales = width / wide, height / high
 	zoom = max(zoom, min(scales)) if job.look.fit else max(scales)
-	part = max(1, min(wide, round(job.width / zoom))), max(1, min(high, round(job.height / zoom)))
+	part = max(1, min(wide, round(width / zoom))), max(1, min(high, round(height / zoom)))
 	left = round(max(0.0, min(wide - part[0], x * wide - part[0] / 2)))
 	top = round(max(0.0, min(high - part[1], y * high - part[1] / 2)))
-	size = (max(1, min(job.width, round(wide * zoom))), max(1, min(job.height, round(high * zoom))))
+	size = max(1, min(width, round(wide * zoom))), max(1, min(height, round(high * zoom)))
 	shown = resampled(picture[top : top + part[1], left : left + part[0]], size)
-	if size == (job.width, job.height):
+	if size == job.size:
 		return shown
-	tile = np.empty((job.height, job.width, 3), np.uint8)
+	tile = np.empty((height, width, 3), np.uint8)
 	tile[:] = tuple(bytes.fromhex(job.palette.window[1:]))[::-1]
-	at = (job.width - size[0]) // 2, (job.height - size[1]) // 2
+	at = (width - size[0]) // 2, (height - size[1]) // 2
 	tile[at[1] : at[1] + size[1], at[0] : at[0] + size[0]] = shown
 	return tile
 
 
-def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
-	"""The whole tile as RGB, its corners in the window's colour."""
-	size = (job.width, job.height)
-	if job.picture is None:
-		tile = Image.new("RGB", size, job.palette.tile)
-		disc = draw_avatar(job.look.name or "?", max(24, round(min(job.width * 0.5, job.height * 0.42))))
-		over = round(10 * job.scale) if job.look.label and job.height < 150 * job.scale else 0
-		tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2 - over), disc)
+def paint_tile(job: TileJob, picture: Picture | None, marks: TileMarks) -> Image.Image:
+	"""The tile as RGB: a picture (BGR, any size) or the avatar, its corners in the window's colour."""
+	wide, tall = job.size
+	if picture is None:
+		tile = Image.new("RGB", job.size, job.palette.tile)
+		disc = draw_avatar(job.look.name or "?", max(24, round(min(wide * 0.5, tall * 0.42))))
+		over = round(10 * job.scale) if job.look.label and tall < 150 * job.scale else 0
+		tile.paste(disc, ((wide - disc.width) // 2, (tall - disc.height) // 2 - over), disc)
 	else:
-		pixels = _placed(job.picture, job)
+		pixels = _placed(picture, job)
 		pixels = pixels[:, ::-1] if job.look.mirror else pixels
 		pixels = pixels // 3 if job.look.dim else pixels
-		tile = Image.frombuffer("RGB", size, np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
+		tile = Image.frombuffer("RGB", job.size, np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
 	for x, y, patch in marks:
 		tile.paste(patch, (x, y), patch)
 	return tile
@@ -18130,13 +18129,13 @@ def _poor(over: Image.Image, px: Metrics, warn: str) -> None:
 def _frame(over: Image.Image, job: TileJob, px: Metrics) -> None:
 	look, p = job.look, job.palette
 	corners = Image.new("RGBA", over.size, p.window)
-	corners.putalpha(ImageChops.invert(round_mask(job.width, job.height, px(12))))
+	corners.putalpha(ImageChops.invert(round_mask(*job.size, px(12))))
 	over.alpha_composite(corners)
 	ring = p.focus if look.chosen else p.good if look.speaking else ""
 	if ring:
-		inner = rounded(job.width - 2 * px(3), job.height - 2 * px(3), px(10), "", p.window, px(2))
+		inner = rounded(over.width - 2 * px(3), over.height - 2 * px(3), px(10), "", p.window, px(2))
 		over.alpha_composite(inner, (px(3), px(3)))
-		over.alpha_composite(rounded(job.width, job.height, px(12), "", ring, px(3)))
+		over.alpha_composite(rounded(*job.size, px(12), "", ring, px(3)))
 
 
 def _patches(over: Image.Image, px: Metrics) -> TileMarks:
@@ -18150,14 +18149,14 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
 	return [(box[0], box[1], over.crop(box)) for box in boxes]
 
 
-def tile_marks(job: TileJob) -> TileMarks:
+def tile_marks(job: TileJob, live: bool) -> TileMarks:
 	"""Corners, ring, network mark and the plates of what Tk writes, as small patches over a tile."""
-	look, px = job.look, Metrics(job.scale)
-	over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
-	if job.height > px(110) and job.picture is not None and not look.fit:
-		shade = np.zeros((px(64), job.width, 4), np.uint8)
+	look, px, (wide, tall) = job.look, Metrics(job.scale), job.size
+	over = Image.new("RGBA", job.size, (0, 0, 0, 0))
+	if tall > px(110) and live and not look.fit:
+		shade = np.zeros((px(64), wide, 4), np.uint8)
 		shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
-		over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
+		over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, tall - px(64)))
 	for kind, line in job.lines.items():
 		if kind == "label":
 			_pill(over, job, px, line)
@@ -19236,12 +19235,11 @@ class PictureBox:
 
 	def show(self, looks: TileLook, live: bool = True) -> None:
 		"""Have it painted if marks, size or, where `live`, the source's picture have changed."""
-		look, wide, tall = self.look, *self.box[2:]
-		if min(wide, tall) >= 8:
+		if min(size := self.box[2:]) >= 8:
 			job, self._live = self._job, live
-			if not job or (job.look, job.width, job.height) != (looks, wide, tall):
-				lines = self._layout(looks, wide, tall)
-				self._job = TileJob(None, wide, tall, looks, self.palette, look.px.scale, lines)
+			if not job or (job.look, job.size) != (looks, size):
+				lines = self._layout(looks, *size)
+				self._job = TileJob(size, looks, self.palette, self.look.px.scale, lines)
 			self.check()
 
 	def check(self) -> None:
@@ -19288,17 +19286,16 @@ class PictureBox:
 	def paint(self) -> Image.Image | None:
 		"""What is to be seen now, if that has changed; in a painter's thread."""
 		job, (serial, picture) = self._job, self._newest()
-		if job is None or self.painted == (serial, job):
+		if not job or self.painted == (serial, job):
 			return None
-		self.painted = serial, job
-		job, same = replace(job, picture=picture), (job, picture is None)
+		self.painted, same = (serial, job), (job, picture is not None)
 		if self._marks[0] != same:
-			self._marks = same, tile_marks(job)
-		return paint_tile(job, self._marks[1])
+			self._marks = same, tile_marks(*same)
+		return paint_tile(job, picture, self._marks[1])
 
 	def paste(self, image: Image.Image) -> None:
 		"""Show what was painted, unless it was for another size."""
-		if self._photo is not None and image.size == (self._photo.width(), self._photo.height()):
+		if self._photo and image.size == self.box[2:]:
 			self._photo.paste(image)
 			if job := self.painted[1]:
 				self._write(job.lines)
@@ -19314,6 +19311,8 @@ class TilePainter:
 	"""Threads that paint what is new in the boxes of a window; Tk only pastes it."""
 
 	def __init__(self) -> None:
+		with suppress(AttributeError):  # Pillow before 11.3
+			cast(Any, Image).core.set_use_block_allocator(1)  # Tk takes such a picture as it is
 		self.boxes: set[PictureBox] = set()
 		self._fresh = SimpleQueue[PictureBox | None]()  # to look at; None is the end
 		self._done: SimpleQueue[tuple[PictureBox, Image.Image]] = SimpleQueue()
@@ -22113,8 +22112,8 @@ class ShareDialog(Dialog):
 		sheet.box(x, y, wide, tall, 12, p.chosen if here else p.card, ring, 3 if here else 1)
 		size = px(self.THUMB[0]), px(self.THUMB[1])
 		if picture is not None:
-			job = TileJob(picture, *size, TileLook(fit=True), p, px.scale)
-			sheet.image(x + px(12), y + px(12), ImageTk.PhotoImage(paint_tile(job, []), master=look.root))
+			tile = paint_tile(TileJob(size, TileLook(fit=True), p, px.scale), picture, [])
+			sheet.image(x + px(12), y + px(12), ImageTk.PhotoImage(tile, master=look.root))
 		sheet.text(x + px(14), y + tall - px(18), tr(words), 13, bold=here, room=wide - px(28))
 		sheet.spot(f"share:{source}", (x, y, wide, tall), partial(self._pick, source))
 

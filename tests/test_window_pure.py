@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from PIL import ImageColor
+from PIL import Image, ImageColor
 
 import connectsphere as cs
 
@@ -117,6 +117,15 @@ def test_a_window_that_is_late_shows_the_newest_pictures_alone() -> None:
 	assert shown == [2, 3]
 
 
+@pytest.mark.skipif(not hasattr(vars(Image)["core"], "set_use_block_allocator"), reason="Pillow before 11.3")
+@pytest.mark.parametrize("picture", [None, np.zeros((90, 160, 3), np.uint8)])
+def test_tk_takes_a_painted_tile_as_it_is(picture: cs.Picture | None) -> None:
+	"""Else its thread copies each before."""
+	cs.TilePainter().close()
+	job = cs.TileJob((160, 90), cs.TileLook(), cs.DARK, 1.0)
+	assert cs.paint_tile(job, picture, []).im.isblock()
+
+
 def test_the_top_bar_names_the_host_as_she_is_called_now() -> None:
 	bar: Any = object.__new__(cs.TopBar)
 	pill = SimpleNamespace(say=lambda *_, **__: None)
@@ -133,8 +142,8 @@ def test_the_top_bar_names_the_host_as_she_is_called_now() -> None:
 def test_the_corners_of_a_tile_leave_no_seam_on_the_window(palette: cs.Palette) -> None:
 	window = ImageColor.getrgb(palette.window)
 	picture = np.full((90, 160, 3), window[::-1], np.uint8)
-	job = cs.TileJob(picture, 160, 90, cs.TileLook(fit=True), palette, 1.0)
-	painted = np.asarray(cs.paint_tile(job, cs.tile_marks(job)))
+	job = cs.TileJob((160, 90), cs.TileLook(fit=True), palette, 1.0)
+	painted = np.asarray(cs.paint_tile(job, picture, cs.tile_marks(job, live=True)))
 	assert np.all(painted == window)
 
 
@@ -146,8 +155,8 @@ def test_pillow_writes_on_a_tile_only_what_tk_cannot_shape(
 
 	def marks(text: str) -> bytes:
 		lines = {"label": cs.TileLine(40, 70, 60, text, 13, bold=False)}
-		job = cs.TileJob(None, 160, 90, cs.TileLook(), cs.DARK, 1.0, lines)
-		return cs.paint_tile(job, cs.tile_marks(job)).tobytes()
+		job = cs.TileJob((160, 90), cs.TileLook(), cs.DARK, 1.0, lines)
+		return cs.paint_tile(job, None, cs.tile_marks(job, live=False)).tobytes()
 
 	assert marks("Zoë") == marks("")
 	assert (marks("שלום") == marks("")) is (platform != "linux")
