@@ -23479,7 +23479,6 @@ class WindowLoop:
 	"""Owns the root window: start window or meeting window, and the one render loop."""
 
 	FPS = 30
-	PASTE = 12  # ms between two looks at what was painted
 	LEAST = 780, 456  # logical pixels in which everything has room
 
 	def __init__(self, backend: Program, root: tk.Tk):
@@ -23504,9 +23503,8 @@ class WindowLoop:
 		self._size()
 		self.show_start("")
 		self._after = partial(root.tk.call, "after")  # root.after makes and deletes a command at each call
-		self._next_tick, self._next_paste = root.register(self.render_loop), root.register(self._paste)
+		self._next, self._even = root.register(self.render_loop), False
 		self.render_loop()
-		self._paste()
 
 	def _find_room(self, place: str) -> None:
 		root, was = self.root, re.findall(r"-?\d+", place)
@@ -23642,14 +23640,16 @@ class WindowLoop:
 			self.stop()
 
 	def render_loop(self) -> None:
-		"""One tick, 30 times a second."""
-		begun = monotonic()
+		"""One tick, 30 times a second; what was painted is shown in between, too."""
+		begun, self._even = monotonic(), not self._even
 		if not self._obey():
 			return
 		try:
-			self._tick()
+			if self._even:
+				self._tick()
+			self.painter.paste()
 		finally:  # whatever went wrong, the next tick comes
-			self._after(max(1, round(1000 * (1 / self.FPS + begun - monotonic()))), self._next_tick)
+			self._after(max(1, round(1000 * (0.5 / self.FPS + begun - monotonic()))), self._next)
 
 	def watch_clock(self, worker: Worker) -> None:
 		"""Tcl's timers go by the computer's clock: where that is set back, what waits is due. Own thread."""
@@ -23659,10 +23659,6 @@ class WindowLoop:
 			if ahead < before - 0.5:
 				with suppress(tk.TclError, RuntimeError):  # the window is closing
 					self.root.tk.call("eval", DUE)
-
-	def _paste(self) -> None:
-		self.painter.paste()
-		self._after(self.PASTE, self._next_paste)
 
 	def _tick(self) -> None:
 		self.tasks.poll()

@@ -345,6 +345,19 @@ def test_a_new_picture_waits_for_no_tick(opened: Open) -> None:
 	assert {pasted[driver.view.stage.tiles[key]] for key in seen} == {3} and len(seen) < len(pasted)
 
 
+def test_one_timer_ticks_and_shows_what_was_painted_twice_a_tick(opened: Open) -> None:
+	"""Each time that Tk is woken costs as much as to show half a tile."""
+	driver = opened()
+	loop, tk, done = driver.loop, driver.root.tk, list[str]()
+	loop._tick = lambda: done.append("tick")  # type: ignore[method-assign]
+	loop.painter.paste = lambda: done.append("shown")  # type: ignore[method-assign]
+	driver.until(lambda: done.count("tick") > 4, "ticks")
+	first = done.index("tick")
+	assert done[first : first + 9] == ["tick", "shown", "shown"] * 3
+	waiting = [str(tk.call("after", "info", timer)) for timer in tk.splitlist(tk.call("after", "info"))]
+	assert sum(loop._next in script for script in waiting) == 1
+
+
 @pytest.mark.parametrize("tk_shapes", [False, True])
 def test_tk_writes_on_tiles_what_it_can_shape(
 	opened: Open, monkeypatch: pytest.MonkeyPatch, tk_shapes: bool
