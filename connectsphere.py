@@ -19782,6 +19782,7 @@ class Stage(Painted):
 		self._in_sight = True
 		self._watched: Json = {}
 		self._watches_screen = True
+		self._rendered: Any = ()
 		self._bind()
 
 	def _bind(self) -> None:
@@ -19814,7 +19815,7 @@ class Stage(Painted):
 		if min(size) < 64:  # it is not laid out yet
 			return
 		self.plan.size = size
-		boxes = dict(self.plan.boxes())
+		boxes, self._rendered = dict(self.plan.boxes()), ()
 		for key in self.tiles.keys() - boxes.keys():
 			self.tiles.pop(key).remove()
 		for key, box in boxes.items():  # they stand in this order from now on
@@ -19875,12 +19876,16 @@ class Stage(Painted):
 
 	def render(self) -> None:
 		"""Have painted what changed."""
-		people = {one.id: one for one in self.plan.people()}
-		for key, tile in self.tiles.items():
-			if isinstance(key, str):
-				tile.show(self._screen_looks(people))
-			elif key in people:
-				tile.show(self.looks(people[key]), people[key].camera)
+		plan = self.plan
+		now = plan.shot, plan.lost, self._watched, self._last, self.veiled, self.mirror, self.zoom.view
+		if now != self._rendered:
+			self._rendered, people = now, {one.id: one for one in plan.people()}
+			for key, tile in self.tiles.items():
+				if isinstance(key, str):
+					tile.show(self._screen_looks())
+				elif key in people:
+					tile.show(self.looks(people[key]), people[key].camera)
+		self.look.painter.check()
 
 	def looks(self, one: Person) -> TileLook:
 		"""What stands on the tile of a person."""
@@ -19901,9 +19906,9 @@ class Stage(Painted):
 			dim=lost or self.veiled, chosen=self._last == one.id, note=note,
 		)  # fmt: skip
 
-	def _screen_looks(self, people: Mapping[int, Person]) -> TileLook:
+	def _screen_looks(self) -> TileLook:
 		shot = self.plan.shot
-		one, own = people.get(shot.presenter), shot.presenter == shot.me
+		one, own = shot.person(shot.presenter), shot.presenter == shot.me
 		name, paused = getattr(one, "name", ""), getattr(one, "paused", False)
 		label = tr("Your screen") if own else tr("{name}'s screen", name=name)
 		return TileLook(
@@ -23095,13 +23100,13 @@ class MainAppView:
 			return  # an event ended the meeting
 		shot = self.controller.snapshot()
 		self._make_room(shot)
-		settled = monotonic() - self._started >= self.NEW_HOST_SECONDS
+		now = monotonic()
+		settled = now - self._started >= self.NEW_HOST_SECONDS
 		if shot != self.shot or self.needs_render or settled != self._settled:
 			self.needs_render, self._settled = False, settled
 			self.shot = shot
 			self._show(shot)
 		self.actions.present()
-		now = monotonic()
 		if now >= self._readdress:  # the host may move, this computer may get another address
 			self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
 			if shot.role == "host":

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from fake_call import FakeBackend, FakeController, ad, card, last
@@ -356,6 +357,33 @@ def test_one_timer_ticks_and_shows_what_was_painted_twice_a_tick(opened: Open) -
 	assert done[first : first + 9] == ["tick", "shown", "shown"] * 3
 	waiting = [str(tk.call("after", "info", timer)) for timer in tk.splitlist(tk.call("after", "info"))]
 	assert sum(loop._next in script for script in waiting) == 1
+
+
+def test_what_stands_on_tiles_is_worked_out_when_it_changes(
+	opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	driver = opened()
+	call, view = driver.meet(), driver.view
+	stage, looks = view.stage, Mock(side_effect=view.stage.looks)
+	driver.pump(0.1)
+	monkeypatch.setattr(stage, "looks", looks)
+	view.tick()
+	view.tick()
+	assert not looks.called
+	changes: dict[str, Callable[[], object]] = {
+		"the meeting": lambda: call.change(speaking=2),
+		"the tile chosen": lambda: setattr(stage, "_last", 2),
+		"the own picture": lambda: setattr(stage, "mirror", not stage.mirror),
+		"who is watched": lambda: setattr(stage, "_watched", {}),
+		"the places": stage.arrange,
+		"the zoom": lambda: stage.zoom.by(2),
+		"a dialog": view.settings,
+	}
+	for what, change in changes.items():
+		change()
+		view.tick()
+		assert looks.called, what
+		looks.reset_mock()
 
 
 @pytest.mark.parametrize("tk_shapes", [False, True])
