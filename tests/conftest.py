@@ -103,6 +103,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 	class OneAhead(LoadGroupScheduling):
 		"""What waits for a worker that is long at one, nobody else takes: one test, not two."""
 
+		def _pending_of(self, workload: Any) -> int:
+			pending = 0
+			for unit in reversed(workload.values()):
+				if not (left := list(unit.values()).count(False)):
+					break  # all before it are done: who looks through them does so after each test
+				pending += left
+			return pending
+
 		def _reschedule(self, node: Any) -> None:
 			if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
 				super()._reschedule(node)

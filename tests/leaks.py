@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 GRACE = 10.0
@@ -29,16 +29,24 @@ def listed(folder: str) -> list[str]:
 	return os.listdir(folder) if os.path.isdir(folder) else []
 
 
-def children() -> dict[int, str]:
-	"""Process ids of the live children, with their command lines."""
-	found: dict[int, str] = {}
+def child_ids() -> set[int]:
+	"""Process ids of the children, also of those that have ended and that nobody has waited for."""
+	found: set[int] = set()
 	for thread in listed("/proc/self/task"):
-		with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children") as listing:
-			for pid in map(int, listing.read().split()):
-				state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-				if state != "Z":
-					words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-					found[pid] = b" ".join(words).decode(errors="replace").strip()
+		with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as listing:
+			found.update(map(int, listing.read().split()))
+	return found
+
+
+def children(known: Collection[int] = ()) -> dict[int, str]:
+	"""Process ids of the live children but the `known` ones, with their command lines."""
+	found: dict[int, str] = {}
+	for pid in child_ids().difference(known):
+		with contextlib.suppress(OSError):
+			state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+			if state != "Z":
+				words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+				found[pid] = b" ".join(words).decode(errors="replace").strip()
 	return found
 
 
@@ -59,7 +67,7 @@ class Watch:
 
 	def __init__(self) -> None:
 		self._threads = set(threading.enumerate())
-		self._children = set(children())
+		self._children = child_ids()
 		self._descriptors = descriptors()
 
 	def leaks(self) -> list[str]:
@@ -78,7 +86,7 @@ class Watch:
 				break
 			time.sleep(0.02)
 			now = time.monotonic()
-		for pid in self._new_children():
+		for pid in self._new_children() if leaks else ():
 			with contextlib.suppress(ProcessLookupError):
 				os.kill(pid, signal.SIGKILL)
 		return leaks
@@ -88,9 +96,7 @@ class Watch:
 			yield f"thread {thread.name}{' (daemon)' if thread.daemon else ''}"
 
 	def _new_children(self) -> dict[int, str]:
-		return {
-			pid: f"process {pid}: {words}" for pid, words in children().items() if pid not in self._children
-		}
+		return {pid: f"process {pid}: {words}" for pid, words in children(self._children).items()}
 
 	def _new_descriptors(self) -> Iterator[str]:
 		for number, target in descriptors().items():

@@ -14,8 +14,10 @@ from measure import hold_class
 from meetings import QUIET_MACHINE
 from waiting import best_of
 
+import connectsphere as cs
+
 SECONDS = float(os.environ.get("CONNECTSPHERE_CLASS_SECONDS", 5))
-PEOPLE = int(os.environ.get("CONNECTSPHERE_CLASS_PEOPLE", 20))
+PEOPLE = int(os.environ.get("CONNECTSPHERE_CLASS_PEOPLE", cs.FEW_LISTENERS + 1))
 ALONE = 0.3  # cores
 
 

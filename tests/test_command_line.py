@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from headless import PROGRAM, ROOT, environment, free_base
+from starter import ran
 
 import connectsphere
 
@@ -31,16 +32,7 @@ def run(tmp_path: Path) -> Run:
 	"""Runs the program to its end with a home of its own."""
 
 	def run(*args: str, timeout: float = 15.0, **env: str) -> subprocess.CompletedProcess[str]:
-		return subprocess.run(
-			[*PROGRAM, *args],
-			cwd=ROOT,
-			env=environment(tmp_path / "home", env),
-			stdin=subprocess.DEVNULL,
-			capture_output=True,
-			text=True,
-			timeout=timeout,
-			check=False,
-		)
+		return ran([*PROGRAM, *args], cwd=ROOT, env=environment(tmp_path / "home", env), timeout=timeout)
 
 	return run
 
@@ -54,10 +46,11 @@ def assert_one_sentence(text: str, *words: str) -> None:
 	assert [word for word in words if word not in text] == []
 
 
-def test_version(run: Run) -> None:
-	done = run("--version")
-	assert (done.returncode, done.stderr) == (0, "")
-	assert done.stdout.split()[-1] == connectsphere.VERSION
+def test_version() -> None:
+	for python in ([], ["-u"]):  # the second is none that imported it before
+		done = ran([PROGRAM[0], *python, *PROGRAM[1:], "--version"], cwd=ROOT, timeout=15)
+		assert (done.returncode, done.stderr) == (0, "")
+		assert done.stdout.split()[-1] == connectsphere.VERSION
 
 
 def test_help_names_every_role_and_option(run: Run) -> None:

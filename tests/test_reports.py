@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from headless import ROOT, Headless, environment
 from meetings import LOOPBACK, SILENT, host, join, serve, stats, switch
+from starter import ran
 
 import connectsphere as cs
 
@@ -65,14 +66,7 @@ def test_a_log_rotates(tmp_path: Path) -> None:
 
 
 def run_code(code: str, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-	return subprocess.run(
-		[sys.executable, "-c", code, *arguments],
-		cwd=ROOT,
-		env=environment(home),
-		capture_output=True,
-		text=True,
-		timeout=60,
-	)
+	return ran([sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment(home), timeout=60)
 
 
 def test_the_logs_of_a_meeting_tell_facts_and_no_secrets(

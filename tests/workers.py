@@ -85,9 +85,11 @@ class Turns:
 
 	def _begun(self, kind: str) -> bool:
 		"""Whether calm ones run now, and this is another."""
+		if kind != "calm":
+			return False
 		with contextlib.ExitStack() as seen:
 			locked(self._gate, seen, wait=True)  # who looks locks rooms for a moment
-			return kind == "calm" and not locked(self._rooms[kind], seen)
+			return not locked(self._rooms[kind], seen)
 
 	def _enter(self, kind: str, held: contextlib.ExitStack) -> bool:
 		"""Whether nobody of another kind runs, and there is a place: it is kept until `held` ends."""
@@ -108,7 +110,7 @@ def locked(path: Path, until: contextlib.ExitStack, *, shared: bool = False, wai
 
 	try:
 		how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-		fcntl.flock(until.enter_context(path.open()), how)
+		fcntl.flock(until.enter_context(path.open("rb", buffering=0)), how)
 	except BlockingIOError:
 		return False
 	return True
