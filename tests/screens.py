@@ -15,6 +15,7 @@ from typing import Any
 import mss
 import numpy as np
 import pytest
+from starter import popen
 from waiting import wait_until
 
 import connectsphere as cs
@@ -67,7 +68,7 @@ def another_window(geometry: str, content: str) -> Iterator[subprocess.Popen[str
 	A line on its standard input is its new geometry.
 	"""
 	command = [sys.executable, "-c", _WINDOW, geometry, content]
-	with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+	with popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 		assert process.stdin is not None and process.stdout is not None
 		assert process.stdout.readline() == "ready\n"
 		yield process

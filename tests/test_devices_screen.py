@@ -21,6 +21,7 @@ import pytest
 from pictures import counting
 from PIL import Image
 from screens import another_window, grabbed, window_manager, xvfb
+from starter import popen
 from waiting import best_of, wait_until
 
 import connectsphere as cs
@@ -380,7 +381,7 @@ def test_no_shared_picture_shows_a_window_of_ours(manager: str, open_window: Cal
 		command = [sys.executable, "-c", script]
 		root = Path(cs.__file__).parent
 		pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-		ours = stack.enter_context(subprocess.Popen(command, cwd=root, text=True, **pipes))  # type: ignore[call-overload]
+		ours = stack.enter_context(popen(command, cwd=root, text=True, **pipes))
 		stack.callback(ours.kill)
 		told = json.loads(ours.stdout.readline())
 		assert told["leaks"] == 0 and told["looks"] > 200 and told["frames"] > 20

@@ -394,7 +394,7 @@ def test_tk_writes_on_tiles_what_it_can_shape(
 	if tk_shapes:
 		monkeypatch.setattr(cs, "shaped", lambda _: False)
 	driver = opened(language="es", start=False)
-	call = driver.meet()
+	call = driver.meet(9)
 	stage, joined = driver.view.stage, {"ليلى أحمد", "דניאל כהן"}
 
 	def words(key: int) -> set[str]:
@@ -471,7 +471,7 @@ def test_a_voice_that_moves_the_meter_renews_no_panel(opened: Open, monkeypatch:
 
 def test_a_list_that_nobody_sees_is_drawn_when_it_comes_into_sight(opened: Open) -> None:
 	driver = opened(start=False)
-	call = driver.meet(host=True)
+	call = driver.meet(9, host=True)
 	panel = driver.view.attendees
 	drawn: list[object] = []
 	wipe, panel.list.wipe = panel.list.wipe, drawn.append  # type: ignore[method-assign,assignment]

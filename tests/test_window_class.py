@@ -307,7 +307,7 @@ def test_a_pupil_asks_to_speak_where_microphones_are_off(opened: Open) -> None:
 
 def test_what_is_locked_says_why(opened: Open) -> None:
 	driver = opened(start=False)
-	call = driver.meet()
+	call = driver.meet(9)
 	call.change_person(6, camera=False)
 	for what, key in (("camera", "v"), ("share", "ctrl+shift+s"), ("react", "r")):
 		button = driver.view.side.buttons[what]
@@ -325,7 +325,7 @@ def test_what_is_locked_says_why(opened: Open) -> None:
 
 def test_where_messages_are_off_one_writes_to_the_host(opened: Open) -> None:
 	driver = opened(start=False)
-	call = driver.meet()
+	call = driver.meet(9)
 	composer = driver.view.chat.composer
 	rules(driver, call, off=["chat", "private"])
 	assert [value for value, _ in composer.target.options] == [composer.target.value] == ["Mr Lewis"]

@@ -39,3 +39,8 @@ def slowness() -> float:
 		sorted(str(n) for n in range(4_000))
 		took.append(time.thread_time() - began)
 	return max(1.0, sorted(took)[len(took) // 2] / QUIET)
+
+
+def cheap(seconds: float, bound: float) -> bool:
+	"""Whether that many CPU seconds are less than a bound of a quiet machine, as this one is now."""
+	return seconds < bound or seconds < bound * slowness()

@@ -106,7 +106,8 @@ def photo(look: cs.Look, draw: Callable[..., Any], *values: Any, draws: Any = cs
 		look._pixels += drawn[key].width() * drawn[key].height()
 	found = draws(look, draw, *values)
 	grip = look.px(5), look.px(28)  # of a scroll bar: ttk makes an element of that very picture, once
-	if found.width() * found.height() < 40_000 and values[:2] != grip:
+	wide, tall = found.width(), found.height()
+	if wide * tall < 40_000 and max(wide, tall) < 1_000 and values[:2] != grip:
 		drawn[key] = found
 	return found
 
@@ -203,7 +204,7 @@ class Driver:
 		self.hand("mousemove", str(at[0]), str(at[1]), "click", str(button))
 		self.pump(0.08)
 
-	def meet(self, people: int = 9, host: bool = False, **changes: Any) -> FakeController:
+	def meet(self, people: int = 6, host: bool = False, **changes: Any) -> FakeController:
 		"""Go into a meeting."""
 		controller = FakeController(people, host, **changes)
 		self.backend.controllers.append(controller)
@@ -308,7 +309,7 @@ def opened(display: str) -> Iterator[Open]:
 	drivers: list[Driver] = []
 
 	def make(size: str = "1280x720", start: bool = True, **settings: Any) -> Driver:
-		drivers.append(Driver(display, FakeBackend(9, settings), size, start))
+		drivers.append(Driver(display, FakeBackend(6, settings), size, start))
 		return drivers[-1]
 
 	yield make
