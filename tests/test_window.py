@@ -538,7 +538,7 @@ def test_a_message_out_of_sight_is_measured_not_drawn(opened: Open) -> None:
 def test_what_is_drawn_for_a_size_that_was_is_given_back(opened: Open) -> None:
 	driver = opened()
 	look = driver.loop.look
-	for width in range(900, 1300, 5):
+	for width in range(900, 1300, 7):
 		driver.root.geometry(f"{width}x{width // 2}")
 		driver.root.update()
 	pixels = sum(photo.width() * photo.height() for photo in look._photos.values())

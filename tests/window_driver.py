@@ -47,6 +47,7 @@ class Lasting(tk.Tk):
 	def __init__(self, display: str) -> None:
 		super().__init__(screenName=display)
 		self.drawn: dict[tuple[Any, ...], Any] = {}  # what was drawn for its windows: see `photo`
+		self.shown = tk.Canvas(self)  # never seen: a picture that nothing shows goes to the display anew
 		self._new = dict(self._habits())
 		self._own = {*vars(self), "_own"}
 
@@ -59,6 +60,9 @@ class Lasting(tk.Tk):
 		for event in words(call("event", "info")):
 			yield ("", event), " ".join(map(str, words(call("event", "info", event))))
 
+	def winfo_children(self) -> list[tk.Widget]:
+		return [one for one in super().winfo_children() if one is not self.shown]
+
 	def taken(self) -> Lasting:
 		"""This without what the last test put in place of methods."""
 		for name in {*vars(self)} - self._own:
@@ -68,7 +72,7 @@ class Lasting(tk.Tk):
 	def emptied(self) -> Lasting:
 		"""This without its window, as new."""
 		call = self.tk.call
-		for child in list(self.children.values()):
+		for child in self.winfo_children():
 			child.destroy()
 		for key in self.tk.splitlist(call("wm", "protocol", ".")):
 			call("wm", "protocol", ".", key, "")
@@ -100,15 +104,18 @@ class Lasting(tk.Tk):
 
 def photo(look: cs.Look, draw: Callable[..., Any], *values: Any, draws: Any = cs.Look.photo) -> Any:
 	"""As `look` does it; a small picture that a Tk has shown once is not made again for its next window."""
-	drawn, key = getattr(look.root, "drawn", {}), (draw, values)
+	if not isinstance(root := look.root, Lasting):
+		return draws(look, draw, *values)
+	drawn, key = root.drawn, (draw, values)
 	if key in drawn and key not in look._photos:
 		look._photos[key] = drawn[key]
 		look._pixels += drawn[key].width() * drawn[key].height()
 	found = draws(look, draw, *values)
 	grip = look.px(5), look.px(28)  # of a scroll bar: ttk makes an element of that very picture, once
 	wide, tall = found.width(), found.height()
-	if wide * tall < 40_000 and max(wide, tall) < 1_000 and values[:2] != grip:
+	if key not in drawn and wide * tall < 40_000 and max(wide, tall) < 1_000 and values[:2] != grip:
 		drawn[key] = found
+		root.shown.create_image(0, 0, image=found)
 	return found
 
 
