@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from headless import PROGRAM, ROOT, Headless, environment, free_base
+from screens import xvfb
+from waiting import wait_until
 
 HOME = "127.0.0.1"
 
@@ -37,6 +40,24 @@ def test_without_a_needed_package(package: str, without: Path, tmp_path: Path) -
 	assert "Traceback" not in done.stderr
 	assert f"No module named '{package}'" in done.stderr
 	assert re.search(f"pip install .*{package}", done.stderr)
+
+
+@pytest.mark.skipif(shutil.which("xdotool") is None, reason="needs xdotool")
+def test_the_window_stands_before_numpy_is_loaded(without: Path, tmp_path: Path) -> None:
+	"""That takes a seventh of a start; where it is missing, the window says so."""
+	asked = tmp_path / "asked"
+	(without / "numpy.py").write_text(f"open({str(asked)!r}, 'w').close()\nraise ImportError('none here')\n")
+	search = ("xdotool", "search", "--onlyvisible", "--class", "connectsphere")
+	with xvfb("1280x800") as (name, _):
+		more = {"PYTHONPATH": os.pathsep.join([str(without), str(ROOT)]), "DISPLAY": name}
+		env = environment(tmp_path / "home", more)
+		args = (*PROGRAM, "--bind", HOME, "--port", str(free_base()))
+		with subprocess.Popen(args, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as window:
+			wait_until(lambda: subprocess.run(search, env=env, check=False, capture_output=True).stdout, 40)
+			wait_until(asked.exists, 40)
+			assert window.poll() is None
+			window.terminate()
+			assert "Traceback" not in window.communicate(timeout=20)[1]
 
 
 def test_without_pyaudio_the_meeting_runs(without: Path, tmp_path: Path) -> None:

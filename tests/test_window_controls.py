@@ -19,7 +19,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from fake_call import ad, last, sent
+from fake_call import FakeBackend, ad, last, sent
 from PIL import ImageColor
 from waiting import cheap
 from window_driver import PATIENCE, Driver, Open, middle, opened, overlaps, tops, walk, written
@@ -238,6 +238,15 @@ def test_a_typed_address_and_its_pin_are_kept_for_another_try(opened: Open) -> N
 	typed_address(driver, "192.168.7.7")  # in place of what stands there
 	driver.until(lambda: len([one for one in driver.backend.calls if one[0] == "join"]) == 2, "another try")
 	assert driver.backend.calls[-1] == ("join", "192.168.7.7", 9000, "Zuri Okafor", "482913", False)
+
+
+def test_a_package_that_is_missing_is_named(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+	monkeypatch.setattr(FakeBackend, "list_devices", lambda _: cs.need("no_such_package"))
+	driver = opened()
+	driver.until(lambda: driver.start.trouble["text"], "it says so")
+	assert (
+		"'no_such_package'" in driver.start.trouble["text"] and "pip install" in driver.start.trouble["text"]
+	)
 
 
 def test_a_wrong_pin_of_a_typed_address_is_asked_for_again(opened: Open) -> None:
