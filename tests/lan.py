@@ -114,7 +114,7 @@ class Lan:
 
 	def isolate(self, host: int, interface: int = 0) -> None:
 		"""Keep `host` apart from the other isolated ones, as a guest Wi-Fi does."""
-		self._ip(f"-n {self._hub} link set h{host}e{interface} type bridge_slave isolated on")
+		self._ip(f"link set h{host}e{interface} type bridge_slave isolated on", inside=self._hub)
 
 	def rules(self, host: int, name: str, chain: str) -> None:
 		"""Add an nftables table `name` with one `chain` on `host`."""
@@ -142,11 +142,11 @@ class Lan:
 
 	def cut(self, host: int, interface: int = 0) -> None:
 		"""Pull the cable of `host` out of the switch."""
-		self._ip(f"-n {self._hub} link set h{host}e{interface} down")
+		self._ip(f"link set h{host}e{interface} down", inside=self._hub)
 
 	def mend(self, host: int, interface: int = 0) -> None:
 		"""Plug the cable of `host` in again."""
-		self._ip(f"-n {self._hub} link set h{host}e{interface} up")
+		self._ip(f"link set h{host}e{interface} up", inside=self._hub)
 
 	def close(self) -> None:
 		"""Kill what still runs on the hosts and remove them; may be called twice."""
@@ -162,8 +162,8 @@ class Lan:
 				if pipe is not None:
 					with contextlib.suppress(OSError):
 						pipe.close()
-		for name in self._made:
-			subprocess.run(["ip", "netns", "del", name], capture_output=True)
+		removed = "".join(f"netns del {name}\n" for name in self._made)
+		subprocess.run(["ip", "-force", "-batch", "-"], input=removed, text=True, capture_output=True)
 		self._made.clear()
 		self._started.clear()
 
@@ -172,33 +172,32 @@ class Lan:
 		return f"{self._tag}-hub"
 
 	def _build(self) -> None:
-		self._add_namespace(self._hub)
-		for switch in (0, 1):
-			self._ip(f"-n {self._hub} link add br{switch} type bridge")
-			self._ip(f"-n {self._hub} link set br{switch} up")
+		names = [self._hub, *map(self.namespace, self.hosts)]
+		self._made += names  # one that was not made is no trouble to remove
+		self._ip(*(f"netns add {name}" for name in names))
+		plugs = [(host, n) for host in self.hosts for n in range(1 + (host in self._second))]
+		switches = [f"link add br{n} up type bridge" for n in (0, 1)]
+		cables = [
+			f"link add h{host}e{n} up master br{n} type veth peer name eth{n} netns {self.namespace(host)}"
+			for host, n in plugs
+		]
+		self._ip("link set lo up", *switches, *cables, inside=self._hub)
 		for host in self.hosts:
-			self._add_namespace(self.namespace(host))
-			self._plug(host, 0)
-			if host in self._second:
-				self._plug(host, 1)
+			lines = [line for plug in plugs if plug[0] == host for line in self._interface(*plug)]
+			self._ip("link set lo up", *lines, inside=self.namespace(host))
 
-	def _add_namespace(self, name: str) -> None:
-		self._ip(f"netns add {name}")
-		self._made.append(name)
-		self._ip(f"-n {name} link set lo up")
-
-	def _plug(self, host: int, interface: int) -> None:
-		space, device, port = self.namespace(host), f"eth{interface}", f"h{host}e{interface}"
-		self._ip(f"-n {space} link add {device} type veth peer name {port} netns {self._hub}")
-		self._ip(f"-n {self._hub} link set {port} master br{interface} up")
-		self._ip(f"-n {space} addr add {self.address(host, interface)}/24 broadcast + dev {device}")
-		self._ip(f"-n {space} link set {device} up")
+	def _interface(self, host: int, number: int) -> tuple[str, str]:
+		"""Up after the switch's end of the cable: else the kernel may take a second to see that it is in."""
+		device = f"dev eth{number}"
+		return f"addr add {self.address(host, number)}/24 broadcast + {device}", f"link set {device} up"
 
 	def _on(self, host: int, command: tuple[str, ...]) -> list[str]:
 		return ["ip", "netns", "exec", self.namespace(host), *command]
 
 	@staticmethod
-	def _ip(arguments: str) -> None:
-		done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True)
+	def _ip(*lines: str, inside: str = "") -> None:
+		"""Commands of `ip` by one process."""
+		command = ["ip", *(("-n", inside) if inside else ()), "-batch", "-"]
+		done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True)
 		if done.returncode:
-			raise RuntimeError(f"ip {arguments}: {done.stderr.strip()}")
+			raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()} in {lines}")
