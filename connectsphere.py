@@ -23654,7 +23654,8 @@ class WindowLoop:
 				self._tick()
 			self.painter.paste()
 		finally:  # whatever went wrong, the next tick comes
-			self._after(max(1, round(1000 * (0.5 / self.FPS + begun - monotonic()))), self._next)
+			# 15: Windows' clock has steps of 15.6 ms
+			self._after(max(1, min(15, round(1000 * (0.5 / self.FPS + begun - monotonic())))), self._next)
 
 	def watch_clock(self, worker: Worker) -> None:
 		"""Tcl's timers go by the computer's clock: where that is set back, what waits is due. Own thread."""
