@@ -5357,6 +5357,7 @@ class Room:
 		return iter([*self.members.values()])
 
 	def claim_of(self, member: Member) -> Claim:
+		"""What is kept of who that is."""
 		return self.names.people[member.person]
 
 	def tell_all(self, type: str, **members: Any) -> Tell:
@@ -8610,10 +8611,6 @@ class DiscoveryResponder(DiscoveryLoop):
 		self._warned = False
 		self._beacon_at = -inf
 
-	def start(self) -> Loop:
-		self._listen()
-		return super().start()
-
 	def _on_turn(self, now: float) -> float:
 		if now >= self._beacon_at:
 			self._beacon_at = now + BEACON_EVERY
@@ -8833,11 +8830,8 @@ class MeetingFinder(DiscoveryLoop):
 		self._changed = threading.Condition()
 		self._settled = False
 		self._scan: _PortScan | None = None
-
-	def start(self) -> Loop:
 		self._begin(monotonic())
 		self._hear_beacons()
-		return super().start()
 
 	def _begin(self, now: float) -> None:
 		self._started, self._scan_at, self._ask_at, self._scans = now, now + QUIET, -inf, 0
@@ -8866,9 +8860,6 @@ class MeetingFinder(DiscoveryLoop):
 		"""Wait until the first look is over: 1.5 s, and the scan if all were silent; whether it is."""
 		with self._changed:
 			return self._changed.wait_for(lambda: self._settled, timeout)
-
-	def close(self, deadline: float = 1.0) -> None:
-		super().close(deadline)
 
 	def _on_turn(self, now: float) -> float:
 		if not (self._scan or self._wanted()):
@@ -8927,8 +8918,7 @@ class MeetingFinder(DiscoveryLoop):
 				self.listen(where, DISCOVERY_PORT, partial(self._hear_beacon, only), shared=True)
 
 	def _hear_beacon(self, only: Interface | None, data: bytes, source: Address) -> None:
-		is_question = len(data) >= QUESTION_SIZE
-		if not is_question and (only is None or only.near(source[0])):
+		if len(data) < QUESTION_SIZE and (only is None or only.near(source[0])):
 			self._take([None], data, source)
 
 	def _take(self, asked: Collection[str | None], data: bytes, source: Address) -> None:
@@ -15421,8 +15411,8 @@ class Successors(Part):
 		if not self.lists(message["server"]["fingerprint"]):
 			raise PeerFault("record", "not named")
 		self._goal = message["server"]
-		if self.me.server.link:
-			self.me.server.link.refuse(Refused("moved"))
+		if link := self.me.server.link:
+			link.refuse(Refused("moved"))
 
 	def refused(self, refused: Refused) -> None:
 		"""What was tried says why not: others may reach what this computer does not."""
@@ -16986,9 +16976,8 @@ DEMO_PATIENCE = 15.0
 
 def crowd_name(number: int) -> str:
 	"""The name of simulated participant `number`."""
-	name = CROWD_NAMES[number % len(CROWD_NAMES)]
-	again = number // len(CROWD_NAMES)
-	return f"{name} {chr(ord('A') + again)}" if again else name
+	again, which = divmod(number, len(CROWD_NAMES))
+	return CROWD_NAMES[which] + (f" {chr(ord('A') + again)}" if again else "")
 
 
 class Crowd:
@@ -17341,7 +17330,7 @@ share their screen|compartir su pantalla|partager leur écran|स्क्री
 send files to each other|enviarse archivos|s'envoyer des fichiers|आपस में फ़ाइलें
 Quick question…|Pregunta rápida…|Question rapide…|त्वरित प्रश्न…
 Question|Pregunta|Question|प्रश्न
-Answers, with / between them|Respuestas, separadas por /|Réponses, séparées par /|उत्तर, बीच में / लगाकर
+Up to 5 answers, with / between them|Hasta 5 respuestas, separadas por /|Jusqu'à 5 réponses, séparées par /|5 तक उत्तर, बीच में / लगाकर
 Show the answers to all|Mostrar las respuestas a todos|Montrer les réponses à tous|उत्तर सबको दिखाएँ
 Countdown|Cuenta atrás|Compte à rebours|उलटी गिनती
 Time is up|Se acabó el tiempo|Le temps est écoulé|समय समाप्त
@@ -18188,6 +18177,7 @@ Event: TypeAlias = "tk.Event[Any]"
 Run = Callable[[str], object]  # does what has that name, or takes it
 Entry = tuple[Any, ...] | None  # of a menu: words, what it does, icon, tooltip, keys; None is a line
 ARROWS = (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1))
+FILL: Json = {"fill": "both", "expand": True}  # all the room there is
 KEYBOARD = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
 
 
@@ -18232,8 +18222,8 @@ class Look:
 		return self._fonts[size, bold]
 
 	def frame(self, parent: tk.Misc, colour: str = "") -> tk.Frame:
-		"""A plain area."""
-		return keyed(tk.Frame(parent, bg=colour or self.palette.window, highlightthickness=0))
+		"""A plain area, of its parent's colour or this one."""
+		return keyed(tk.Frame(parent, bg=colour or str(parent["bg"]), highlightthickness=0))
 
 	def layer(self, frame: tk.Misc, close: Act) -> None:
 		"""Escape calls `close` while no newer layer stands over `frame`."""
@@ -18790,10 +18780,10 @@ class PinBoxes(Painted):
 			x = at * (width + gap) // boxes
 			here = focused and at == min(len(shown), boxes - 1)
 			self.box(x, 0, wide, height, 11, p.card, p.focus if here else p.line, 2 if here else 1)
+			middle = x + wide // 2
 			if at < len(shown):
-				self.text(x + wide // 2, height // 2, shown[at], size, bold=True, anchor="center", room=wide)
+				self.text(middle, height // 2, shown[at], size, bold=True, anchor="center", room=wide)
 			elif here:
-				middle = x + wide // 2
 				self.canvas.create_line(middle, px(16), middle, height - px(16), fill=p.focus, width=px(2))
 
 
@@ -19074,7 +19064,7 @@ class Dialog:
 		self.first: Act | None = None  # gives it the keyboard at the beginning
 		self.frame = look.frame(look.root, p.line)
 		self.body = look.frame(self.frame, p.panel)
-		self.body.pack(fill="both", expand=True, padx=px(1), pady=px(1))
+		self.body.pack(**FILL, padx=px(1), pady=px(1))
 		self.width = min(px(width), look.root.winfo_width() - px(24))
 		if title:
 			self.words(title, 18, p.text, 20, 10, bold=True)
@@ -19127,7 +19117,7 @@ class Dialog:
 
 		Returns the last one's button.
 		"""
-		row = self.look.frame(self.body, self.look.palette.panel)
+		row = self.look.frame(self.body)
 		row.pack(side="bottom", fill="x", padx=self.look.px(24), pady=(self.look.px(16), self.look.px(20)))
 		made = [
 			(words, Button(self.look, row, partial(self._then, *command), tr(words), kind=kind))
@@ -20434,7 +20424,7 @@ class TopBar:
 			name: Pill(look, self.frame, tip, partial(self._end, command))
 			for name, (tip, command) in self.STATES.items()
 		}
-		self.title.pack(side="left", fill="both", expand=True, padx=(px(22), px(8)))
+		self.title.pack(side="left", **FILL, padx=(px(22), px(8)))
 		self.title.bind("<Configure>", lambda _: self._write())
 		self.frame.bind("<Configure>", lambda event: self._squeeze(event.width))
 		self._lines = ("", "")
@@ -20541,7 +20531,7 @@ class NoticeBar:
 			button = Button(look, row, command, said, kind=kind, height=34)
 			button.pack(side="right", padx=(0, px(12)), pady=px(3))
 		line = Painted(look, row, px(60), px(40))
-		line.pack(side="left", fill="both", expand=True, padx=(px(16), px(8)))
+		line.pack(side="left", **FILL, padx=(px(16), px(8)))
 		line.bind("<Configure>", lambda event: self._write(line, words, event.width))
 
 	def _write(self, line: Painted, words: str, room: int) -> None:
@@ -20703,7 +20693,7 @@ class Composer:
 			selectforeground=p.on_accent, padx=px(12), pady=px(8),
 		))  # fmt: skip
 		self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
-		row = look.frame(inner, p.card)
+		row = look.frame(inner)
 		row.pack(fill="x", padx=px(8), pady=(0, px(8)))
 		self.target = Choice(look, row, [("", tr("To: Everyone"))], "", self.to, 32)
 		self.target.text_size = 12
@@ -20895,7 +20885,7 @@ class ChatPanel:
 		self.list.bind("<B1-Motion>", self._stretch)
 		self.list.bind("<<Copy>>", lambda _: self.copy())
 		self.list.bind("<<SelectAll>>", lambda _: self._select(range(1, 1 << 53)))
-		self.list.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
+		self.list.pack(**FILL, padx=(look.px(12), look.px(4)))
 		self._notes: list[tuple[int, str]] = []
 		self._seen: tuple[Any, ...] = ()
 		self._sent: dict[str, tuple[str, str]] = {}  # (text, to) by `ref`, until it is known to be said
@@ -21142,7 +21132,7 @@ class AttendeesPanel:
 		self._shot = Snapshot()
 		self.search.entry.bind("<KeyRelease>", lambda _: self.show(self._shot), add="+")
 		self.list = ListView(look, self.frame)
-		self.list.pack(fill="both", expand=True, padx=(px(14), px(4)), pady=(0, px(8)))
+		self.list.pack(**FILL, padx=(px(14), px(4)), pady=(0, px(8)))
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the people of the snapshot."""
@@ -21269,7 +21259,7 @@ class FilesPanel:
 		self._shot = Snapshot()
 		px = look.px
 		self.frame = look.frame(parent, look.palette.panel)
-		foot = look.frame(self.frame, look.palette.panel)
+		foot = look.frame(self.frame)
 		foot.pack(side="bottom", fill="x", padx=px(14), pady=px(12))
 		self.picked = False
 		self.target = Choice(look, foot, [], "", lambda _: setattr(self, "picked", True), 36)
@@ -21277,7 +21267,7 @@ class FilesPanel:
 		Button(look, foot, upload, tr("Send a file"), "upload", "primary").pack(fill="x")
 		folder = Button(look, foot, lambda: view(""), tr("View Downloads"), "folder", "card")
 		folder.pack(fill="x", pady=(px(8), 0))
-		self.list = ListView(look, self.frame).pack(fill="both", expand=True, padx=(px(14), px(4)))
+		self.list = ListView(look, self.frame).pack(**FILL, padx=(px(14), px(4)))
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
@@ -21359,7 +21349,7 @@ class SidePanel:
 		for other, page in self.pages.items():
 			if other != name:
 				page.pack_forget()
-		self.pages[name].pack(fill="both", expand=True)
+		self.pages[name].pack(**FILL)
 		for other, button in self.buttons.items():
 			button.show(kind="plain" if other == name else "ghost")
 
@@ -21579,7 +21569,7 @@ def switch_row(
 	values: tuple[Any, Any] = (False, True),
 ) -> tuple[tk.Frame, Switch]:
 	"""A line with a switch for the setting `key`, of two `values`; "" (nothing was chosen) is on."""
-	row = look.frame(parent, str(parent["bg"]))
+	row = look.frame(parent)
 	shown = backend.setting(key) in (values[1], "")
 	switch = Switch(look, row, shown, lambda on: backend.set_setting(key, values[on]))
 	label = look.label(row, words, 13)
@@ -21662,7 +21652,7 @@ class StartView:
 		self.meter = Meter(look, self.mic.frame).pack(side="right", padx=px(10))
 		self.mic.frame.pack(side="bottom", fill="x", pady=(px(14), 0))
 		self.preview = PreviewCard(look, left, self.backend, lambda: self.name.value or tr("You"))
-		self.preview.pack(fill="both", expand=True)
+		self.preview.pack(**FILL)
 		for row in (self.mic, self.speaker):  # Tab goes from the lowest up
 			tk.Misc.lift(row.frame)
 
@@ -21929,7 +21919,7 @@ class DoctorDialog(WorkDialog):
 		px = self.look.px
 		self.words(tr(result.verdict), 15, self.look.palette.text, bold=True)
 		self.words(tr(result.next_step), 13, above=6, below=12)
-		self.list = ListView(self.look, self.body).pack(fill="both", expand=True, padx=(px(24), px(12)))
+		self.list = ListView(self.look, self.body).pack(**FILL, padx=(px(24), px(12)))
 		self.list.show([FindingRow(one) for one in result.findings])
 
 
@@ -22169,7 +22159,7 @@ class ShareBar:
 		top.overrideredirect(True)
 		top.attributes("-topmost", True)
 		self.notice = NoticeBar(look, top)
-		self.notice.frame.pack(fill="both", expand=True)
+		self.notice.frame.pack(**FILL)
 		wide = look.px(self.WIDTH)
 		left = over.winfo_rootx() + (over.winfo_width() - wide) // 2
 		top.geometry(f"{wide}x{look.px(41)}+{left}+0")
@@ -22213,12 +22203,12 @@ class ClassCard:
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.third)
 		body = look.frame(self.frame, p.panel)
-		body.pack(fill="both", expand=True, padx=1, pady=1)
-		head = look.frame(body, p.panel)
+		body.pack(**FILL, padx=1, pady=1)
+		head = look.frame(body)
 		head.pack(fill="x", padx=(px(14), px(8)), pady=px(6))
 		look.label(head, tr("Class"), 16, bold=True).pack(side="left")
 		Button(look, head, close, icon="close", kind="ghost", height=32).pack(side="right")
-		self.list = ListView(look, body).pack(fill="both", expand=True, padx=(px(14), px(4)), pady=(0, px(8)))
+		self.list = ListView(look, body).pack(**FILL, padx=(px(14), px(4)), pady=(0, px(8)))
 		look.layer(self.frame, close)
 		self.list.bind("<Configure>", lambda _: self._fit(), add="+")
 
@@ -22295,8 +22285,8 @@ class SettingsDialog(Dialog):
 			tab.pack(padx=px(12), pady=px(3))
 		done = Button(look, side, self.close, tr("Done"), kind="primary", width=px(176))
 		done.pack(side="bottom", padx=px(12), pady=px(20))
-		self.page = look.frame(self.body, p.panel)
-		self.page.pack(side="left", fill="both", expand=True, padx=px(28), pady=px(22))
+		self.page = look.frame(self.body)
+		self.page.pack(side="left", **FILL, padx=px(28), pady=px(22))
 		view.tasks.run(self.backend.list_devices, self._devices, self.frame)
 		self.choose(page)
 		self._tick()
@@ -22345,7 +22335,7 @@ class SettingsDialog(Dialog):
 		words = "Clear voice: no echo, no noise (off for music)"
 		self.clear = self._switch(words, "sound", ("original", "clear"))
 		self._words("Speaker")
-		row = look.frame(self.page, look.palette.panel)
+		row = look.frame(self.page)
 		row.pack(fill="x")
 		test = Button(look, row, self.backend.test_speaker, tr("Play a test"), height=42)
 		test.pack(side="right", padx=(px(10), 0))
@@ -22379,7 +22369,7 @@ class SettingsDialog(Dialog):
 	def _style(self, words: str, key: str, options: Sequence[tuple[str, str]]) -> None:
 		self._words(words)
 		value = self.backend.setting(key) or tr.language
-		row = self.look.frame(self.page, self.look.palette.panel)
+		row = self.look.frame(self.page)
 		row.pack(fill="x")
 		for one, said in options:
 			kind, go = "primary" if one == value else "plain", partial(self._restyled, key, one)
@@ -22907,9 +22897,10 @@ class Actions:
 		def ask(question: str, answers: str) -> Json:
 			choices = [one.strip() for one in answers.split("/") if one.strip()]
 			choices = choices if len(choices) > 1 else ["✓", "✗"]
-			return {"do": "ask", "question": question or "?", "answers": choices[:MOST_ANSWERS]}
+			return {"do": "ask", "question": question or "?", "answers": choices}
 
-		self._form("Quick question…", "Send", ask, {"Question": "", "Answers, with / between them": ""})
+		asked = {"Question": "", "Up to 5 answers, with / between them": ""}
+		self._form("Quick question…", "Send", ask, asked)
 
 	def ask_collect(self) -> None:
 		"""What is to be handed in."""
@@ -23224,7 +23215,7 @@ class MainAppView:
 		self.attendees.search.entry.insert(0, old.attendees.search.value)
 		self.files.target.show(options=old.files.target.options, value=old.files.target.value)
 		old.close()
-		self.frame.pack(fill="both", expand=True)
+		self.frame.pack(**FILL)
 		self.show_panel(self.tab)
 		if not old.panel_open:
 			self.flip_panel(self.tab)
@@ -23578,7 +23569,7 @@ class WindowLoop:
 
 	def _new_start(self) -> StartView:
 		self.start = StartView(self)
-		self.start.frame.pack(fill="both", expand=True)
+		self.start.frame.pack(**FILL)
 		return self.start
 
 	def begin(self, work: Begin, words: str) -> None:
@@ -23619,7 +23610,7 @@ class WindowLoop:
 		self.controller = controller
 		controller.on_picture(self.painter.check)
 		self.view = MainAppView(self, controller)
-		self.view.frame.pack(fill="both", expand=True)
+		self.view.frame.pack(**FILL)
 		self.view.stage.focus_set()
 		for what, on in (("mic", mic), ("camera", camera)):
 			if on:
@@ -23983,7 +23974,7 @@ def set_up_logging(options: Namespace) -> None:
 
 def server_options(options: Namespace) -> ServerOptions:
 	"""What the server needs, from the command line."""
-	name = clean_name(options.name) if options.name else own_name()
+	name = clean_name(options.name or own_name())
 	limits = [name[2:].replace("-", "_") for name in LIMIT_OPTIONS]
 	return ServerOptions(
 		title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
@@ -24002,7 +23993,7 @@ def client_options(options: Namespace) -> ClientOptions:
 	devices = ("camera", "mic", "speaker", "sound", "downloads")
 	chosen = {what: value for what in devices if (value := getattr(options, what))}
 	return ClientOptions(
-		name=clean_name(options.name) if options.name else own_name(),
+		name=clean_name(options.name or own_name()),
 		pin=clean_pin(options.pin or ""),
 		port=options.port or DEFAULT_PORT,
 		bind=options.bind,
@@ -24242,8 +24233,7 @@ def role_join(options: Namespace) -> int:
 def role_list(options: Namespace) -> int:
 	"""Prints the meetings on the LAN."""
 	known = KnownHosts(home_directory()).places()
-	finder = MeetingFinder(options.bind, known, options.port or DEFAULT_PORT)
-	with closing(finder):
+	with closing(MeetingFinder(options.bind, known, options.port or DEFAULT_PORT)) as finder:
 		finder.start()
 		finder.wait_settled(10.0)
 		ads, others = finder.meetings(), finder.other_versions()
@@ -24281,14 +24271,12 @@ def role_find(options: Namespace) -> int:
 		return show_window(options, home)
 	chosen = client_options(options)
 	known = KnownHosts(home)
-	finder = MeetingFinder(options.bind, known.places(), chosen.port)
-	finder.start()
-	try:
-		ad = find_meeting(finder, known, bool(chosen.pin))
-	except Refused as refused:
-		return deny(refused)
-	finally:
-		finder.close()
+	with closing(MeetingFinder(options.bind, known.places(), chosen.port)) as finder:
+		finder.start()
+		try:
+			ad = find_meeting(finder, known, bool(chosen.pin))
+		except Refused as refused:
+			return deny(refused)
 	chosen.address, chosen.port = ad.address, ad.port
 	chosen.fingerprint, chosen.stands_for = ad.fingerprint, ad.stands_for
 	return run_headless(MeetingController(chosen, home), say, meeting=ad.meeting)

@@ -376,6 +376,23 @@ def test_a_quick_question_needs_no_answers(opened: Open, answers: str) -> None:
 	driver.until(lambda: {*wanted} <= {*words(driver).splitlines()}, "the buttons, as they were meant")
 
 
+def test_no_answer_is_cut_in_silence(opened: Open) -> None:
+	"""How many there may be stands in the form, in every language; what is too much is refused."""
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	driver.spot(card(driver), "question")
+	driver.until(lambda: driver.root.grab_current(), "the form")
+	answers = [str(number) for number in range(cs.MOST_ANSWERS + 1)]
+	driver.type("Which?", "Tab")
+	driver.type("/".join(answers), "Return")
+	asked = last(call, "ask")
+	assert asked["answers"] == answers
+	with pytest.raises(cs.PeerFault):
+		cs.check_message({**asked, "type": "question"}, cs.CLIENT_MESSAGES)
+	(sentence,) = [line for line in cs.TEXTS.split("\n") if "answers, with /" in line]
+	assert all(str(cs.MOST_ANSWERS) in words for words in sentence.split("|"))
+
+
 def work(sender: str, number: int, title: str = "Sheet 3", **more: Any) -> cs.FileEntry:
 	"""What somebody has handed in."""
 	at = time.time()
