@@ -15022,7 +15022,7 @@ def _title_of(state: StateManager, command: Json) -> str:
 def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
 	"""A table for spreadsheets in UTF-8 with the mark that Excel wants; times are local."""
 	began = min((row.came for row in rows), default=0.0)
-	path.parent.mkdir(exist_ok=True)
+	path.parent.mkdir(parents=True, exist_ok=True)
 	part = path.with_suffix(".part")
 	with part.open("w", encoding="utf-8-sig", newline="") as out:
 		table = csv.writer(out)
@@ -22502,6 +22502,7 @@ class EventWords:
 	def __init__(self, view: MainAppView):
 		self.view = view
 		self._permissions: Json = {}  # as last told
+		self._unlisted = ""  # why the list of who was here is not kept
 		self._around: set[str] = set()
 
 	def take(self, event: Json) -> None:
@@ -22527,10 +22528,12 @@ class EventWords:
 		self.view.reactions.add(event["emoji"], event["from"])
 
 	def _on_error(self, event: Json) -> None:
-		if event.get("ref") == "form":
-			self.view.actions.refused(event["reason"])
-		elif event.get("ref") != "list":
-			self._tell(event["reason"], "warning", stays=True)
+		words, of = event["reason"], event.get("ref")
+		if of == "form":
+			self.view.actions.refused(words)
+		elif of != "list" or ("path" in event and words != self._unlisted):
+			self._unlisted = words
+			self._tell(words, "warning", stays=True)
 
 	def _on_reconnecting(self, event: Json) -> None:
 		if "code" in event:

@@ -447,6 +447,13 @@ def test_a_list_of_attendance_leaves_out_whoever_stayed_shortest(lesson: Lesson)
 	assert [row["came"] for row in rows] == sorted(row["came"] for row in rows)
 
 
+def test_the_folder_of_a_list_is_made_with_all_above_it(tmp_path: Path) -> None:
+	"""As it is for what is received; a file or a full disk in its place is told."""
+	path = tmp_path / "Downloads" / "ConferenceFiles" / "list.csv"
+	cs.write_attendance(path, [cs.Attended("Ana", 1e9, 0.0, 60.0, 0)])
+	assert "Ana" in path.read_text("utf-8-sig")
+
+
 def test_who_was_here(lesson: Lesson) -> None:
 	world, token = lesson.world, lesson.world.tokens[lesson.member("Ana").id]
 	world.now += 600

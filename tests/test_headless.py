@@ -175,7 +175,7 @@ ASKED: dict[str, tuple[Event, ...]] = {
 	"collect": ({"open": True, "title": "Sums"}, {"open": True, "title": " "}, {"open": False}, {}),
 	"remind": ({}, {}),
 	"opened": ({"file": "00ff"}, {}),
-	"attendance": ({"path": "/nowhere/at/all.csv"}, {}),
+	"attendance": ({"path": "/dev/null/all.csv"}, {}),
 	"hand_out": ({"path": "/nowhere/at/all"}, {}),
 	"hand_in": ({"path": "/nowhere/at/all"}, {}),
 	"dance": ({}, {"to": "the music"}),

@@ -393,6 +393,24 @@ def test_no_answer_is_cut_in_silence(opened: Open) -> None:
 	assert all(str(cs.MOST_ANSWERS) in words for words in sentence.split("|"))
 
 
+def test_a_list_of_who_was_here_that_cannot_be_kept_is_told_once(opened: Open) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	told = list[str]()
+	driver.view.toasts.add = lambda words, *_, **__: told.append(words)  # type: ignore[method-assign]
+	for code, path, reason in (
+		("unreachable", "", "The host does not answer."),
+		*[("bad_command", "/x/a.csv", "/x/a.csv cannot be saved: No space left on device.")] * 3,
+		("unreachable", "", "The host does not answer."),
+		("bad_command", "/x/a.csv", "/x/a.csv cannot be saved: Permission denied."),
+	):
+		event = {"event": "error", "code": code, "reason": reason, "ref": "list"}
+		call.gui_queue.put(event | ({"path": path} if path else {}))
+	driver.until(call.gui_queue.empty, "they are read")
+	driver.pump(0.1)
+	assert [words.rpartition(": ")[2] for words in told] == ["No space left on device.", "Permission denied."]
+
+
 def work(sender: str, number: int, title: str = "Sheet 3", **more: Any) -> cs.FileEntry:
 	"""What somebody has handed in."""
 	at = time.time()
