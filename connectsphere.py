@@ -2414,7 +2414,7 @@ class RoomFinder:
 		self._asked: dict[frozenset[int], tuple[int, int]] = {}  # when next, and how long then
 		self._listen = set[int]()  # who was asked to: the loudspeaker of one drowns what the others hear
 		self._suspected = set[frozenset[int]]()  # pairs of them
-		self._early: set[int] = set()
+		self._early = set[int]()
 		self._against = Counter[tuple[int, int]]()  # by (who is heard, who does not hear)
 
 	def forget(self, id: int) -> None:
@@ -2536,7 +2536,7 @@ class NearestMicrophone:
 
 	def __init__(self) -> None:
 		self.rooms: dict[int, list[int]] = {}  # by member
-		self.shut: set[int] = set()  # talkers who do not go through
+		self.shut = set[int]()  # talkers who do not go through
 		self._free: Collection[int] = ()
 		self._nearest: dict[int, ActiveSpeaker] = {}  # by the first of a room
 		self._weights: dict[int, float] = {}
@@ -2582,7 +2582,7 @@ class AudioMixer:
 		self.nearest = NearestMicrophone()
 		self.finder = RoomFinder()
 		self._buffers: dict[int, JitterBuffer] = {}
-		self._muted: set[int] = set()
+		self._muted = set[int]()
 		self._gains: dict[int, dict[int, float]] = {}  # {listener: {speaker: times}}
 		self._level: dict[int, float] = {}  # of who is audible, dBFS
 		self._loudest = ActiveSpeaker()
@@ -4082,7 +4082,7 @@ class Pacer:
 	def __init__(self, counters: Counters):
 		self._counters = counters
 		self._lanes: dict[int, _Lane] = {}
-		self._slow: set[int] = set()  # receivers with a limit
+		self._slow = set[int]()  # receivers with a limit
 		self._ready: list[tuple[int, int, int, _Frame]] = []  # heap by priority, turn, serial
 		self._begun: list[tuple[float, int, _Frame]] = []  # heap by when the next piece is due
 		self._serial = 0
@@ -4704,10 +4704,11 @@ class Classroom:
 	def __init__(self, room: Room):
 		self.room = room
 		self.grouped: Json = {"do": "rooms", "groups": [], "free": []}
-		self._may_take: set[int] = set()  # persons asked to share, until they answer
+		self._may_take = set[int]()  # persons asked to share, until they answer
 
 	@property
 	def set(self) -> Setting:
+		"""What is set now."""
 		return self.room.settings[1]
 
 	def may(self, member: Member, what: str) -> bool:
@@ -5365,6 +5366,7 @@ class Room:
 		return Tell(tuple(self.members), {"type": type, **members})
 
 	def named(self, name: str) -> Member | None:
+		"""Who is here by that name."""
 		return next((one for one in self if one.name == name), None)
 
 	def present(self, person: int) -> Member | None:
@@ -5588,6 +5590,7 @@ class Snapshot:
 
 	@property
 	def leads(self) -> bool:
+		"""Whether this is a host or co-host."""
 		return self.role != "member"
 
 	@property
@@ -5656,7 +5659,7 @@ class StateManager:
 
 	def __init__(self) -> None:
 		self.current = Snapshot()
-		self._seen: set[int] = set()  # the numbers of lines, so that a reconnect doubles nothing
+		self._seen = set[int]()  # the numbers of lines, so that a reconnect doubles nothing
 		self._permissions: Json = {}  # as last told
 		self._events: list[Json] = []
 
@@ -6932,7 +6935,7 @@ class Loop:
 		self, name: str, counters: Counters, on_due: Callable[[float], float | None] = lambda now: None
 	):
 		self.counters = counters
-		self.links: set[TlsLink] = set()  # are closed with the loop
+		self.links = set[TlsLink]()  # are closed with the loop
 		self.turns = FairQueue(SHARES)  # links with something to read
 		self._on_due = on_due
 		self._selector = DefaultSelector()
@@ -6956,7 +6959,7 @@ class Loop:
 
 	def ask(self, call: Callable[[], Same], patience: float = 5.0) -> Same:
 		"""What `call` returns or raises on the loop's thread; TimeoutError after `patience` s."""
-		answer: Future[Same] = Future()
+		answer = Future[Same]()
 
 		def run() -> None:
 			try:
@@ -8665,8 +8668,8 @@ class BroadcastEar(DiscoveryLoop):
 
 	def __init__(self, own: Sequence[Interface], *, shy: bool):
 		super().__init__("broadcast-ear", Counters())
-		self.asking: set[str] = set()
-		self.heard: set[str] = set()
+		self.asking = set[str]()
+		self.heard = set[str]()
 		self.deaf = not shy  # nothing could be bound
 		where = {LIMITED_BROADCAST, *(each.broadcast for each in own if each.broadcast)}
 		if sys.platform != "linux":
@@ -8825,7 +8828,7 @@ class MeetingFinder(DiscoveryLoop):
 		self._mouths: dict[str, Socket] = {}
 		self._interfaces: list[Interface] = []
 		self._nonces = OrderedDict[str | None, bool]()  # of the questions; true: to everybody
-		self.reached: set[str] = set()  # by a broadcast
+		self.reached = set[str]()  # by a broadcast
 		self._list = MeetingList({address for address, _ in self._known})
 		self._changed = threading.Condition()
 		self._settled = False
@@ -10889,8 +10892,8 @@ class VideoRelay:
 		self._counters = counters
 		self._peers: dict[int, RelayPeer] = {}
 		self._routes: dict[int, dict[int, tuple[int, int]]] = {}
-		self._mending: set[int] = set()  # senders with something open
-		self._gathering: set[int] = set()  # receivers for whom something waits
+		self._mending = set[int]()  # senders with something open
+		self._gathering = set[int]()  # receivers for whom something waits
 		self._pacer = Pacer(counters)
 		self._budget = SendBudget()
 		self._probes = KeyedBuckets(20, 5)
@@ -12696,6 +12699,7 @@ class ConferenceServer:
 			self.lobby.deny(session, **refused.told)
 
 	def tell_hosts(self, type: str, **members: Any) -> None:
+		"""Send hosts and co-hosts a message of that type."""
 		self.apply([self.room.tell_hosts(type, **members)])
 
 	def admit(self, session: ControlSession) -> None:
@@ -14176,6 +14180,7 @@ class ScreenPlane:
 		return presenter.preview[1] if presenter else self._viewer.newest()
 
 	def stats(self) -> Json:
+		"""The entry `screen` of `stats`."""
 		return (self._presenter or self._viewer).stats()
 
 	def close(self) -> None:
@@ -15082,6 +15087,7 @@ class Part:
 
 	@property
 	def shot(self) -> Snapshot:
+		"""The meeting as it is known now."""
 		return self.state.current
 
 
@@ -15547,6 +15553,7 @@ class Commands(Part):
 		self._camera_back = False  # when the own share ends
 
 	def renamed(self, before: str, name: str) -> None:
+		"""Who is called otherwise now is watched on."""
 		self._watch = {name if one == before else one: what for one, what in self._watch.items()}
 
 	def device_changed(self, what: str, state: str, reason: str) -> None:
@@ -18428,9 +18435,11 @@ class Painted:
 		return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags(name))
 
 	def box(self, x: int, y: int, *shape: Any, anchor: Anchor = "nw", name: str = "") -> None:
+		"""Show a box, as `Look.box` draws it."""
 		self.image(x, y, self.look.box(*shape), anchor, name)
 
 	def icon(self, x: int, y: int, *icon: Any, anchor: Anchor = "center", name: str = "") -> None:
+		"""Show an icon, as `Look.icon` draws it."""
 		self.image(x, y, self.look.icon(*icon), anchor, name)
 
 	def text(
@@ -20315,7 +20324,7 @@ class SideBar:
 			for button in self.buttons.values():
 				button.canvas.pack_forget()
 			for name in offered:
-				side: Literal["top", "bottom"] = "bottom" if COMMANDS[name].where == "foot" else "top"
+				side = "bottom" if COMMANDS[name].where == "foot" else "top"
 				self.buttons[name].pack(side=side, pady=(px(1), px(8 if name == "leave" else 1)))
 		if (me := shot.person(shot.me)) is None:
 			return
@@ -20875,7 +20884,7 @@ class ChatPanel:
 		one = max(1, look.font(13).measure("\u00a0"))
 		self.blank = "\u00a0" * -(-look.px(20) // one)
 		self.lines = lru_cache(100)(self._lines)
-		self._whole: set[int] = set()  # the numbers of the messages shown in full
+		self._whole = set[int]()  # the numbers of the messages shown in full
 		self.composer = Composer(look, self.frame, self._send, attach, save)
 		self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
 		self.list = ListView(look, self.frame, stick=True)
@@ -21541,6 +21550,7 @@ class Form(Dialog):
 		self.enter = self.buttons([("Cancel", "plain"), (ok, "primary", go)]).press
 
 	def caption(self, words: str) -> None:
+		"""Name the next field."""
 		self.words(tr(words), above=14 * bool(self.fields), below=6, bold=True)
 
 	def blame(self, trouble: str) -> None:
@@ -22503,7 +22513,7 @@ class EventWords:
 		self.view = view
 		self._permissions: Json = {}  # as last told
 		self._unlisted = ""  # why the list of who was here is not kept
-		self._around: set[str] = set()
+		self._around = set[str]()
 
 	def take(self, event: Json) -> None:
 		"""Handle one event, by `_on_EVENT` or as NOTICES say; others change the snapshot only."""
@@ -23326,6 +23336,7 @@ class MainAppView:
 			dialog._later(20_000, partial(answer, False))
 
 	def settings(self, page: str = "audio") -> None:
+		"""Open the settings."""
 		self.ask(SettingsDialog(self, page))
 
 	def close(self) -> None:
