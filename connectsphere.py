@@ -73,6 +73,7 @@ Threads, each named here; started by, may write, ends when, else by close:
     broadcast-ear        DISCOVERY: hears who asks, for the doctor
     parent               COMMAND LINE: waits for the end of standard input
     client               CONTROLLER: the control link, StateManager; files are moved by file-transfer-*
+    attendance           CONTROLLER: writes who was here; ends with it
     video                CLIENT MEDIA: the video plane's port, keys and streams
     audio                CLIENT MEDIA: the audio plane's port, keys and jitter buffer
     decoder              CLIENT MEDIA: newest pictures to pixels
@@ -1750,7 +1751,7 @@ class Opener:
 
 	def __init__(self, key: bytes):
 		self._decrypt = aead.AESGCM(key).decrypt
-		self._windows: dict[tuple[int, int, int], ReplayWindow] = defaultdict(ReplayWindow)
+		self._windows = defaultdict[tuple[int, int, int], ReplayWindow](ReplayWindow)
 
 	def open(self, kind: int, ident: int, number: int, sealed: bytes, total: int = 0) -> bytes:
 		"""The payload; PeerFault `unsealed` when forged or damaged, `replayed` when seen before."""
@@ -2663,7 +2664,7 @@ class AudioMixer:
 
 	def _without(self, talkers: list[int], waves: NDArray[np.float32]) -> dict[int, Samples | None]:
 		total, rooms = waves.sum(axis=0), self.nearest.rooms
-		own: dict[int, Samples | None] = dict(zip(talkers, _as_sent(total - waves), strict=True))
+		own = dict(zip(talkers, _as_sent(total - waves), strict=True))
 		if len(talkers) == 1:
 			own[talkers[0]] = None
 		for first in {group[0] for group in rooms.values()}:
@@ -3428,7 +3429,7 @@ class TileCanvas:
 		"""Start with an empty picture of a new size."""
 		rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
 		self.geometry = geometry
-		self.picture: Picture = np.zeros((geometry.height, geometry.width, 3), np.uint8)
+		self.picture = np.zeros((geometry.height, geometry.width, 3), np.uint8)
 		self._versions = np.full((rows, columns), -1, np.int64)
 		self._exact = np.zeros((rows, columns), np.bool_)
 		self._pending: list[tuple[Rectangle, Picture]] = []
@@ -4787,8 +4788,7 @@ class Classroom:
 		kept = Keep("people", [claim.person for claim in whom if claim.hand])
 		for claim in whom:
 			claim.hand = 0.0
-		lowered = [self.room.change(one, hand=0.0) for one in up]
-		return [kept, Keep("members", [one.id for one in up]), *lowered]
+		return [kept, Keep("members", [one.id for one in up]), *map(partial(self.room.change, hand=0.0), up)]
 
 	def _on_door(self, member: Member, message: Json) -> Effects:
 		self.set.door = message["mode"]
@@ -5005,8 +5005,7 @@ class Planes:
 				raise Refused("no_such_file")
 		ticket, now = self.room.token(16), self.room.now
 		good = {token: one for token, one in self._tickets.items() if one.until > now}
-		new = Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)
-		self._tickets = good | {ticket: new}
+		self._tickets = good | {ticket: Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)}
 		of = {"file": file} if file else {}
 		return [member.told("ticket", ticket=ticket, **of)]
 
@@ -5060,8 +5059,8 @@ class Streams:
 		self.allocator = LayerAllocator()
 
 	def _on_mic(self, member: Member, message: Json) -> Effects:
-		kind = message["type"]
-		what, on = ("mic", message["on"]) if kind == "mic" else ("camera", kind == "video_start")
+		what = "mic" if "on" in message else "camera"
+		on = message.get("on", message["type"] == "video_start")
 		self.room.claim_of(member).orders.pop(what, None)
 		if on > getattr(member, what):
 			self.room.classroom.require(member, what)
@@ -8034,7 +8033,7 @@ class Power:
 	def __init__(self, system: str = sys.platform):
 		self._system = system
 		self._lock = Lock()
-		self._owners: dict[str, set[int]] = defaultdict(set)
+		self._owners = defaultdict[str, set[int]](set)
 		self._held: dict[str, Any] = {}  # what keeps system or display awake
 
 	def need(self, what: str, owner: object, on: bool) -> None:
@@ -9526,7 +9525,7 @@ class _SoundCardEnd(_DriverThread):
 	def __init__(self, opened: _SoundStream):
 		super().__init__(f"sound-{opened.label}", opened.label)
 		self._opened = opened
-		self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
+		self._pieces = deque[Samples](maxlen=12)  # a fifth of a second, then the oldest go
 
 	@abstractmethod
 	def _turn(self) -> None: ...
@@ -9560,7 +9559,7 @@ class _SoundCardMicrophone(_SoundCardEnd, Microphone):
 	def _turn(self) -> None:
 		rate, channels = self._opened.rate, self._opened.channels
 		data = self._opened.stream.read(round(rate * BLOCK_SECONDS), exception_on_overflow=False)
-		samples: Samples = np.frombuffer(data, np.int16)
+		samples = np.frombuffer(data, np.int16)
 		if channels > 1:
 			samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
 		with self._news:
@@ -9616,7 +9615,7 @@ class VoiceProcessor:
 	_HOLD = 30  # frames that a voice is taken to last
 
 	def __init__(self) -> None:
-		self._played: deque[Samples] = deque(maxlen=64)
+		self._played = deque[Samples](maxlen=64)
 		self._waited = deque[int](maxlen=self._PATIENCE)  # how many did, at the last blocks
 		self._changed = True
 		self._canceller: Any = None
@@ -10118,7 +10117,7 @@ class _Grabber:
 	def __init__(self) -> None:
 		self._mss: Any = None
 		self._raw = bytearray()
-		self._picture: Picture = np.zeros((0, 0, 3), np.uint8)
+		self._picture = np.zeros((0, 0, 3), np.uint8)
 		self.reopen()
 
 	def reopen(self) -> None:
@@ -10338,7 +10337,7 @@ class TestCard:
 		self._shirt = _colour(dice.random(), 0.55, 0.62)
 		self._band = _colour(hue, 0.45, 0.33), _colour(hue, 0.16, 0.82)  # the clock as a pattern of a desk
 		wall = (252, 246, 238) if screen else _colour(hue, 0.33, 0.6)
-		self._room: Picture = np.full((size[1], size[0], 3), wall, np.uint8)
+		self._room = np.full((size[1], size[0], 3), wall, np.uint8)
 		self._room[size[1] * 4 // 5 :] = self._band[0]
 		if screen:
 			for words, x, y, tall in (("The water cycle", 0.09, 0.22, 0.075), ("Cloud", 0.6, 0.54, 0.04)):
@@ -10532,7 +10531,7 @@ class Acoustics:
 	delay = 0.045  # seconds, of both devices
 
 	def __init__(self) -> None:
-		self._played: deque[tuple[float, Samples]] = deque(maxlen=128)
+		self._played = deque[tuple[float, Samples]](maxlen=128)
 
 	@cached_property
 	def _echo(self) -> NDArray[np.float64]:
@@ -10816,7 +10815,7 @@ def _list_cameras() -> list[tuple[str, str]]:
 
 def list_devices() -> dict[str, list[tuple[str, str]]]:
 	"""(spec, label) of the real devices here, by "camera", "mic" and "speaker"."""
-	found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
+	found = {"camera": _list_cameras(), "mic": [], "speaker": []}
 	with suppress(DeviceError):
 		found["mic"] = _sound_cards.names("input")
 		found["speaker"] = _sound_cards.names("output")
@@ -10847,7 +10846,7 @@ class RelayPeer:
 		self.sent = RetransmissionCache()
 		self.challenged = 0.0  # when
 		self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
-		self.droppers: dict[int, FrameDropper] = defaultdict(partial(FrameDropper, 0))
+		self.droppers = defaultdict[int, FrameDropper](partial(FrameDropper, 0))
 		self.waiting: dict[int, tuple[_Picture, int]] = {}  # small ones, fps: leave together, by sender
 		self.leave_at = inf
 		self.pace = TokenBucket(MAX_FPS * len(LAYERS), MAX_FPS * len(LAYERS))
@@ -13589,7 +13588,7 @@ class MediaManager:
 			self._options, lambda *told: cast(AudioPlane, self.audio).send_block(*told), self._on_device,
 			lambda: int((monotonic() - self._started) / BLOCK_SECONDS), self._voice, self.air,
 		)  # fmt: skip
-		self._devices: dict[str, DeviceThread] = {"camera": self._camera, "mic": self._microphone}
+		self._devices = {"camera": self._camera, "mic": self._microphone}
 		self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
 		self._player = Worker("player", self._run_player)
 
@@ -15644,21 +15643,25 @@ class Commands(Part):
 		tell(ref)
 
 	def _do_attendance(self, command: Json) -> None:
-		path, ref = Path(wanted(command, "path", str)), command.get("ref")
-		if not self.me.server.standing:
+		path, ref, aside = Path(wanted(command, "path", str)), command.get("ref"), "aside" in command
+		if not self.me.server.standing or (aside and self.me.refs.count(ref) > 1):  # a slow disk
 			raise Refused("unreachable")
 
 		def write(message: Json) -> None:
+			answer = partial(self.me.emit, "ok", ref)
 			try:
 				if message["type"] == "error":
 					raise refusal(message)
 				with _locally("bad_command", UNWRITABLE, path):
 					write_attendance(path, [Attended.read(row) for row in message["rows"]])
-				self.me.emit("ok", ref)
 			except Refused as refused:
-				self.me.emit("error", ref, **refused.event)
+				answer = partial(self.me.emit, "error", ref, **refused.event)
+			self.me.post(answer)
 
-		self.me.requests.make({"type": "attendance"}, write)
+		def begin(message: Json) -> None:
+			Worker("attendance", lambda _: write(message)).start()
+
+		self.me.requests.make({"type": "attendance"}, begin if aside else write)
 
 	def _do_end(self, command: Json) -> None:
 		if self.state.stands("reconnecting"):  # there is no server to tell
@@ -15693,7 +15696,7 @@ class Commands(Part):
 		self.me.successors.hand_over(command)
 
 	def _do_leave(self, command: Json) -> None:
-		leave = partial(self.me.leave, command.get("ref"))
+		leave = partial(self.me.post, partial(self.me.leave, command.get("ref")))
 		if not (self.me.requests.waiting and self.me.server.standing):
 			leave()
 			return
@@ -16046,21 +16049,20 @@ class MeetingController:
 			server.tokens.put(fingerprint, server.meeting, server.asked_name, message["resume"])
 			link.send("resumed")
 		back = self.state.stands("reconnecting")
+		self.state.become("live")
 		self.state.update(fingerprint=fingerprint, since=monotonic() - message.get("lasted", 0.0))
 		if back:
 			where = {key: message[key] for key in ("epoch", "served_by")}
 			self.emit("reconnected", seconds=round(monotonic() - server.lost_at, 2), **where)
 			self.media.encode({"layers": {}})
 			self.media.go_on(message)
+			self.screen.renew()
 		else:
 			keys = ("id", "name", "meeting", "title", "host", "role", "epoch", "served_by")
 			told = {key: message[key] for key in keys}
 			self.emit("joined", **told, address=self.options.address, encrypted=True)
 			self.media.start(message)
-		self.state.become("live")
 		server.tries, server.came = 0, monotonic()
-		if back:
-			self.screen.renew()
 		server.end_looking()
 		self.commands.watch_sent = {}
 		files = self.state.current.files
@@ -16153,7 +16155,7 @@ class HostedMeeting:
 		self._news = SimpleQueue[Json]()
 		self._serving = running or {}
 		self._running = running
-		self.tried: frozenset[str] = frozenset()  # the addresses of who did not come in
+		self.tried = frozenset[str]()  # the addresses of who did not come in
 		self._child = ChildKeeper(
 			"server", ["--serve-child"], options, self._hear, ending="end",
 			outlives=options["orphan_seconds"] > 0,
@@ -16551,7 +16553,7 @@ class Preview:
 		self._options = ClientOptions(sound="original")
 		self._camera = CameraSender(self._options, lambda *_: None, self._tell)
 		self._mic = MicrophoneSender(self._options, lambda *_: None, self._tell, lambda: 0, VoiceProcessor())
-		self._devices: dict[str, DeviceThread] = {"camera": self._camera, "mic": self._mic}
+		self._devices = {"camera": self._camera, "mic": self._mic}
 		self._wanted = {"camera": False, "mic": False}
 		self.failed: dict[str, str] = {}  # why, until wanted again
 
@@ -17034,7 +17036,7 @@ class DemoWatch:
 
 	def __init__(self, controller: MeetingController, names: Sequence[str]):
 		self._controller, self._names = controller, names
-		self._sound: deque[Samples] = deque(maxlen=AUDIO_RATE // BLOCK)
+		self._sound = deque[Samples](maxlen=AUDIO_RATE // BLOCK)
 		controller.media.ear = self._sound.append
 		controller.do({"do": "watch", "streams": {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}})
 
@@ -19208,7 +19210,7 @@ class PictureBox:
 	def __init__(self, on: Painted, source: Callable[[], Shown]):
 		self.look, self.canvas, self.source = on.look, on.canvas, source
 		self.palette = replace(on.look.palette, window=str(on.canvas["bg"]))
-		self.box: Box = (0, 0, 0, 0)
+		self.box = (0, 0, 0, 0)
 		self.busy, self.waits = Lock(), False  # with a painter, or for one
 		self.painted: tuple[int, TileJob | None] = (-2, None)  # serial of the picture, and the rest
 		self._job: TileJob | None = None  # all but the picture
@@ -19469,7 +19471,7 @@ def spaced_pin(pin: str) -> str:
 
 def grid_boxes(count: int, width: int, height: int, gap: int) -> list[Box]:
 	"""Boxes for `count` tiles in a space, as large as can be at 4:3 to 2:1; the last row is centred."""
-	best: tuple[int, int, int, int] = (0, 1, 1, 1)
+	best = (0, 1, 1, 1)
 	for columns in range(1, count + 1):
 		rows = -(-count // columns)
 		wide, tall = (width - gap * (columns - 1)) // columns, (height - gap * (rows - 1)) // rows
@@ -20156,15 +20158,16 @@ class Do:
 class Keyless(Command):
 	"""A command without a key."""
 
+	of_hosts = False
+
 	def __init__(self, words: str, does: Callable[..., object], where: str = "person", **more: Any):
-		super().__init__("", words, "", does, where, **more)
+		super().__init__("", words, "", does, where, host=self.of_hosts, **more)
 
 
 class Hosts(Keyless):
 	"""One of hosts and co-hosts."""
 
-	def __init__(self, *what: Any, **more: Any):
-		super().__init__(*what, host=True, **more)
+	of_hosts = True
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -20878,7 +20881,7 @@ class ChatPanel:
 
 	def __init__(self, look: Look, parent: tk.Misc, act: Callable[..., None], attach: Act, save: Act):
 		self.look, self.act = look, act
-		self.picked: range = range(0)  # the numbers of the messages selected
+		self.picked = range(0)  # the numbers of the messages selected
 		self._anchor = 0
 		self.frame = look.frame(parent, look.palette.panel)
 		one = max(1, look.font(13).measure("\u00a0"))
@@ -22512,7 +22515,7 @@ class EventWords:
 	def __init__(self, view: MainAppView):
 		self.view = view
 		self._permissions: Json = {}  # as last told
-		self._unlisted = ""  # why the list of who was here is not kept
+		self._unlisted = ""  # why no list is kept
 		self._around = set[str]()
 
 	def take(self, event: Json) -> None:
@@ -23115,7 +23118,7 @@ class MainAppView:
 			self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
 			if shot.role == "host":
 				name = f"{self._begun} {safe_file_name(shot.title)}.csv"
-				self.act("attendance", path=str(self.backend.downloads() / name), ref="list")
+				self.act("attendance", path=str(self.backend.downloads() / name), ref="list", aside=True)
 		self.top.show(shot, self.stage.plan.layout, now, self.address)
 		if (shot.hands or self.attendees.gone) and int(now) != self._second:
 			self._second = int(now)

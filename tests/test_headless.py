@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+import threading
 import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from headless import PROGRAM, ROOT, Event, Headless, free_base
 from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch, wav
 from pictures import film, read_picture
 from sound import speech_like
+from waiting import wait_until
 
 import connectsphere as cs
 
@@ -515,6 +517,53 @@ def test_what_the_server_is_asked_is_refused_without_a_link(tmp_path: Path, role
 		answers = [controller.gui_queue.get_nowait() for _ in range(controller.gui_queue.qsize())]
 		assert [one["event"] for one in answers if one.get("ref") == name] == ["error"], name
 	controller.close(0.1)
+
+
+def test_a_slow_disk_holds_up_nothing_but_the_list_of_who_was_here(
+	tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""The running list is written aside, one at a time; what was asked for is written before one leaves."""
+	controller, go = cs.MeetingController(cs.ClientOptions(), tmp_path), threading.Event()
+	written = list[Path]()
+
+	def write(path: Path, rows: Sequence[cs.Attended]) -> None:
+		assert go.wait(10.0)
+		written.append(path)
+
+	def said() -> list[tuple[str, Any]]:
+		events = [controller.gui_queue.get_nowait() for _ in range(controller.gui_queue.qsize())]
+		return [(one["event"], one.get("ref")) for one in events]
+
+	monkeypatch.setattr(cs, "write_attendance", write)
+	link = SimpleNamespace(send=lambda *_, **__: None, welcomed=True, close=lambda *_: None)
+	controller.state.update(link="live", role="host")
+	controller.server.link, controller.commands.early = link, None  # type: ignore[assignment]
+
+	def answered() -> None:
+		for number in [*controller.requests.waiting]:
+			controller.requests.answer({"type": "attendance", "rows": [], "ref": number})
+
+	def list_now(**more: Any) -> None:
+		controller.commands.carry_out({"do": "attendance", "path": str(tmp_path / "a.csv"), **more})
+		answered()
+
+	controller.loop.start()
+	for _ in range(2):  # the second while the disk has the first
+		controller.loop.ask(lambda: list_now(ref="list", aside=True))
+	assert said() == [("error", "list")] and not written
+	go.set()
+	wait_until(lambda: not controller.gui_queue.empty())
+	assert said() == [("ok", "list")] and len(written) == 1
+
+	def list_and_leave() -> None:
+		controller.commands.carry_out({"do": "attendance", "path": str(tmp_path / "b.csv"), "ref": 1})
+		controller.commands.carry_out({"do": "leave", "ref": 2})
+		answered()
+
+	controller.loop.ask(list_and_leave)
+	wait_until(lambda: controller.status is not None)
+	assert said() == [("ok", 1), ("left", 2)] and len(written) == 2
+	controller.close(1.0)
 
 
 def test_a_bad_command_carries_its_ref(room: Class) -> None:

@@ -195,6 +195,7 @@ def test_hands_are_numbered_wait_and_get_the_word(opened: Open, monkeypatch: pyt
 
 	def acts(do: str, **members: Any) -> None:
 		if do == "attendance":
+			assert members["aside"], "no disk holds up the meeting"
 			lists.append(members["path"])
 		act(do, **members)
 
