@@ -5099,7 +5099,7 @@ class Streams:
 		off = self._turn(one, what, False) if one else []
 		if off or not one:
 			claim.orders[what] = order
-		return [*off, *([one.told(**order)] if one and (off or what == "mic") else [])]
+		return [*off, *([one.told(**order)] if one and (off or what == "mic" or one.sharing) else [])]
 
 
 class Chat:
@@ -15688,6 +15688,7 @@ class Commands(Part):
 
 	def turn(self, what: str, on: bool) -> None:
 		"""Turn a device on or off."""
+		self._camera_back &= what != "camera"
 		if self.shot.devices.get(what) == "failed" or on != self.me.media.on(what):
 			self.wanted[what] = on
 			self.me.media.turn(what, on)
@@ -15786,10 +15787,10 @@ class Commands(Part):
 		if on:
 			if self.me.screen.paused:  # the server has it anew
 				self.me.send("pause", on=True)
-			self._camera_back |= self.me.media.on("camera")
+			back = self._camera_back or self.me.media.on("camera")
 			self.turn("camera", False)
+			self._camera_back = back
 		elif self._camera_back and not self.state.stands("ended"):
-			self._camera_back = False
 			self.turn("camera", True)
 
 	def _do_snapshot(self, command: Json) -> None:

@@ -612,6 +612,37 @@ def test_who_comes_back_does_what_was_ordered_of_all_meanwhile(
 		ana.close()
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_camera_that_rests_while_its_owner_shares_is_stopped_with_all(
+	passage: tuple[Headless, Passage], tmp_path: Path, stopped: bool
+) -> None:
+	"""It comes back by itself when the share ends, unless it was stopped meanwhile."""
+	lee, way = passage
+	base = lee.seen("serving")[0]["port"]
+	devices = {"camera": "pattern", "mic": "none", "speaker": "none"}
+	ana = cs.MeetingController(cs.ClientOptions("Ana", "4711", way.at, base, **devices), tmp_path)
+	try:
+		ana.start()
+		ana.do({"do": "camera", "on": True})
+		lee.wait("state", name="Ana", camera=True)
+		ana.do({"do": "share", "on": True, "source": "pattern"})
+		lee.wait("state", name="Ana", sharing=True, camera=False)
+		if stopped:
+			lee.send(do="mute", who="all", what="camera")
+			wait_until(lambda: any(one["event"] == "muted" for one in drained(ana)))
+		ana.do({"do": "share", "on": False})
+		lee.wait("state", name="Ana", sharing=False)
+		ana.do({"do": "chat", "text": "over"})
+		lee.wait("chat", text="over")
+		assert ana.snapshot().wants("camera") is not stopped
+	finally:
+		ana.close()
+
+
+def drained(one: cs.MeetingController) -> list[cs.Json]:
+	return [one.gui_queue.get_nowait() for _ in range(one.gui_queue.qsize())]
+
+
 def test_a_cohost_has_the_pin_that_holds_whenever_it_was_made(
 	passage: tuple[Headless, Passage], meeting: Starts
 ) -> None:
