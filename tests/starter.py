@@ -91,12 +91,13 @@ class Apart(Starter):
 			self._process = subprocess.Popen(
 				[sys.executable, __file__, str(ear.fileno()), " " * ROOM],
 				cwd=ROOT, pass_fds=[ear.fileno()], env=environment,
-				stdin=subprocess.PIPE, stdout=subprocess.PIPE,  # as those who will ask want them
+				# as those who will ask want them: Python would seek in what was a file, and now is a pipe
+				stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
 			)  # fmt: skip
 
 	def close(self) -> None:
 		super().close()
-		self._process.communicate()
+		sys.stderr.write(self._process.communicate()[1].decode())
 
 
 STARTERS: list[Starter] = []  # at most one, which the suite has started

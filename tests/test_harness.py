@@ -142,6 +142,17 @@ def test_all_of_a_hosted_meeting_are_forks(meeting: Callable[..., Headless]) -> 
 		assert "starter.py" in Path(f"/proc/{pid}/cmdline").read_text()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is a fork")
+def test_forks_may_have_pipes_wherever_the_tests_write(tmp_path: Path) -> None:
+	"""As to a file, in which Python seeks where a stream is set up anew."""
+	ask = [sys.executable, "-c", "import sys; sys.stderr.reconfigure(errors='replace'); print('done')"]
+	code = f"import starter; starter.STARTERS.append(starter.Apart()); print(starter.ran({ask}, timeout=9))"
+	with (tmp_path / "log").open("wb") as log:
+		command = [sys.executable, "-c", f"{code}; starter.STARTERS.pop().close()"]
+		subprocess.run(command, cwd=ROOT / "tests", stdout=log, stderr=log, check=True)
+	assert "returncode=0, stdout='done\\n', stderr=''" in (tmp_path / "log").read_text()
+
+
 ENDING = """
 import atexit, sys, threading, time
 class Kept:
