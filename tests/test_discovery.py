@@ -224,7 +224,7 @@ class TestInterfaces:
 		]
 		monkeypatch.setattr(sys, "platform", "win32")
 		monkeypatch.setattr(cs, "is_own_address", lambda address: not address.startswith("169."))
-		monkeypatch.setattr(ifaddr, "get_adapters", lambda: adapters)
+		monkeypatch.setattr(cs.ifaddr, "get_adapters", lambda: adapters)
 		assert cs.interfaces() == [
 			cs.Interface("Software Loopback Interface 1", "127.0.0.1", 8),
 			cs.Interface("Wi-Fi 6 AX200", "10.9.8.7", 20),
@@ -232,9 +232,9 @@ class TestInterfaces:
 
 	def test_one_that_is_gone_meanwhile_or_cannot_be_listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
 		gone = ifaddr.Adapter("d2gone", "d2gone", [ifaddr.IP("10.9.8.7", 20, "d2gone")])
-		monkeypatch.setattr(ifaddr, "get_adapters", lambda: [gone])
+		monkeypatch.setattr(cs.ifaddr, "get_adapters", lambda: [gone])
 		assert cs.interfaces() == []
-		monkeypatch.setattr(ifaddr, "get_adapters", partial(raises, OSError(24, "too many")))
+		monkeypatch.setattr(cs.ifaddr, "get_adapters", partial(raises, OSError(24, "too many")))
 		assert cs.interfaces() == []
 
 	def test_only_the_bound_one(self) -> None:

@@ -19,7 +19,7 @@ from headless import PROGRAM, ROOT, Headless
 from lan import Lan
 from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch
 from processes import child_in_role
-from waiting import wait_until
+from waiting import best_of, wait_until
 
 import connectsphere as cs
 
@@ -343,13 +343,17 @@ def test_a_busy_disk_takes_a_tenth_of_the_servers_time(keep: Keep, monkeypatch: 
 	ben, *_ = room.join("Ben", "member", "10.0.0.2", None, 0.0)
 	append = keeper._journal.append
 	monkeypatch.setattr(keeper._journal, "append", lambda changes: (time.sleep(0.02), append(changes)))
-	waited, until = 0.0, time.monotonic() + 1.0
-	while (began := time.monotonic()) < until:
-		room.names.people[ben.person].buckets.clear()
-		say(room, keeper, ben.id, "x")
-		waited += time.monotonic() - began
-		time.sleep(0.005)
-	assert waited < 0.3, "0.1 s, and a tenth; 0.8 where each is waited for"
+
+	def waits_little() -> bool:
+		waited, until = 0.0, time.monotonic() + 1.0
+		while (began := time.monotonic()) < until:
+			room.names.people[ben.person].buckets.clear()
+			say(room, keeper, ben.id, "x")
+			waited += time.monotonic() - began
+			time.sleep(0.005)
+		return waited < 0.3  # 0.1 s, and a tenth; 0.8 where each is waited for
+
+	assert best_of(3, waits_little)
 
 
 def test_the_server_goes_on_while_its_journal_is_begun_anew(
