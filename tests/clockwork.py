@@ -167,19 +167,19 @@ class World:
 				"Event": type("Event", (Event, OfWorld), {}),
 				"Condition": type("Condition", (Condition, OfWorld), {}),
 				"current_thread": lambda: world.current,
-				**dict.fromkeys(("Lock", "RLock"), type("Lock", (Lock, OfWorld), {})),
+				"RLock": type("RLock", (Lock, OfWorld), {}),
 			},
 			select: {
 				"select": lambda reads, _, __, seconds=None: (
 					[reads] if world.timed(seconds, lambda: any(one.held_back for one in reads)) else [[]]
 				)
 			},
-			queue: {"SimpleQueue": type("SimpleQueue", (SimpleQueue, OfWorld), {})},
 			socket: {"socketpair": lambda: (Bell(bell := []), Bell(bell))},
 		}
 		for module, names in stands_in.items():
 			patch.setattr(cs, module.__name__, SimpleNamespace(**{**vars(module), **names}))
-		patch.setattr(cs, "DefaultSelector", type("Selector", (Selector, OfWorld), {}))
+		for name, kind in (("Lock", Lock), ("SimpleQueue", SimpleQueue), ("DefaultSelector", Selector)):
+			patch.setattr(cs, name, type(name, (kind, OfWorld), {}))
 		for name in ("UdpPort", "udp_port"):
 			patch.setattr(cs, name, type("Port", (Port, OfWorld), {}))
 

@@ -159,7 +159,7 @@ def test_both_ends_learn_the_round_trip_time_by_validating_the_path() -> None:
 		path.on_small(challenge, began + 0.04)
 		assert path.rtt == pytest.approx(0.04)
 		sealer = cs.Sealer(bytes(16))
-		with mock.patch.object(secrets, "token_bytes", return_value=b"token"):
+		with mock.patch.object(cs, "token_bytes", return_value=b"token"):
 			for kind, at in ((cs.Kind.BIND, 1.0), (cs.Kind.ANSWER, 1.03)):
 				datagram = sealer.small(kind, 5, b"token" if kind == cs.Kind.ANSWER else b"")
 				relay._on_datagrams(memoryview(datagram), len(datagram), here, at)
