@@ -8612,6 +8612,7 @@ class DiscoveryResponder(DiscoveryLoop):
 		self._ear: Socket | None = None
 		self._warned = False
 		self._beacon_at = -inf
+		self._listen()
 
 	def _on_turn(self, now: float) -> float:
 		if now >= self._beacon_at:
@@ -8627,9 +8628,7 @@ class DiscoveryResponder(DiscoveryLoop):
 		except OSError as error:
 			if not self._warned:
 				self._warned = True
-				words = (
-					"this meeting cannot be found by itself, only joined by address: UDP %d is not free (%s)"
-				)
+				words = "this meeting cannot be found by itself, only joined by address: UDP %d is taken (%s)"
 				log.warning(words, DISCOVERY_PORT, error.strerror)
 			return
 		for own in interfaces_for(self._bind) if self._bind else ():

@@ -593,7 +593,6 @@ def test_quality_follows_the_pace_of_viewers(call: Call, movie: Path) -> None:
 def follow(raw: Raw) -> None:
 	"""Take changes slowly, then at once: they become smaller, then larger again."""
 	link = raw.screen("viewer", raw.ticket("viewer"))
-	assert link.answer() == {"status": "ok"}
 
 	def sizes(changes: int, pause: float) -> list[int]:
 		"""Bytes of each change, which this viewer takes `pause` seconds to paint."""
@@ -609,16 +608,16 @@ def follow(raw: Raw) -> None:
 				link.say(cs.encode_screen(cs.Acknowledge(*message)))
 		return found[:-1]
 
-	best = max(sizes(3, 0.0))
-	slowly = sizes(8, 0.32)
+	def followed() -> bool:
+		best, slowly = max(sizes(6, 0.0)[3:]), sizes(8, 0.32)  # the first is the whole picture
+		while len(slowly) < 16 and slowly[-1] >= 0.7 * best:
+			slowly += sizes(1, 0.32)
+		print(best, slowly)
+		return slowly[-1] < 0.7 * best and max(sizes(12, 0.0)) > 1.2 * slowly[-1]
 
-	def worse() -> bool:
-		slowly.extend(sizes(1, 0.32))
-		return slowly[-1] < 0.7 * max(best, *slowly)
-
-	wait_until(worse, 20)  # a busy machine is slow, too
-	wait_until(lambda: sizes(1, 0.0)[0] > 1.2 * slowly[-1], 20)
-	link.link.close()
+	with contextlib.closing(link.link):
+		assert link.answer() == {"status": "ok"}
+		assert best_of(4, followed)  # a busy machine is slow, too
 
 
 @shared
