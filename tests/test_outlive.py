@@ -258,9 +258,10 @@ def base_of(host: Headless) -> int:
 
 
 def kill(host: Headless) -> None:
-	"""The end of a program that a task manager ends."""
+	"""The end of a program that a task manager ends; its server has seen it."""
 	host.process.kill()
 	host.process.wait()
+	wait_until(lambda: cs.RunningMeeting(host.home).read().get("alone", True))
 
 
 def program(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
