@@ -13,6 +13,8 @@ from typing import Any
 
 from headless import Event, Headless, free_base
 
+import connectsphere as cs
+
 LOOPBACK = "127.0.0.1"
 SILENT = ("--camera", "none", "--mic", "none", "--speaker", "none")
 QUIET_MACHINE = bool(os.environ.get("CONNECTSPHERE_QUIET_MACHINE"))  # exact bounds: nothing else runs here
@@ -63,6 +65,11 @@ def stats(one: Headless) -> Event:
 	ref = len(one.seen("stats"))
 	one.send({"do": "stats", "ref": ref})
 	return one.wait("stats", ref=ref)
+
+
+def drained(one: cs.MeetingController) -> list[cs.Json]:
+	"""The events of a controller that nobody has taken so far."""
+	return [one.gui_queue.get_nowait() for _ in range(one.gui_queue.qsize())]
 
 
 def wav(path: Path, samples: Any, rate: int = 16_000) -> Path:

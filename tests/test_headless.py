@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import Meeting
 from headless import PROGRAM, ROOT, Event, Headless, free_base
-from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch, wav
+from meetings import LOOPBACK, SILENT, Passage, drained, enter, host, join, serve, stats, switch, wav
 from pictures import film, read_picture
 from sound import speech_like
 from waiting import wait_until
@@ -514,7 +514,7 @@ def test_what_the_server_is_asked_is_refused_without_a_link(tmp_path: Path, role
 	for name in {*cs.PLAIN_COMMANDS, "attendance"}.difference(later):
 		command = next(iter(ASKED[name]))
 		controller.commands.carry_out({"do": name, "ref": name, **command})
-		answers = [controller.gui_queue.get_nowait() for _ in range(controller.gui_queue.qsize())]
+		answers = drained(controller)
 		assert [one["event"] for one in answers if one.get("ref") == name] == ["error"], name
 	controller.close(0.1)
 
@@ -531,8 +531,7 @@ def test_a_slow_disk_holds_up_nothing_but_the_list_of_who_was_here(
 		written.append(path)
 
 	def said() -> list[tuple[str, Any]]:
-		events = [controller.gui_queue.get_nowait() for _ in range(controller.gui_queue.qsize())]
-		return [(one["event"], one.get("ref")) for one in events]
+		return [(one["event"], one.get("ref")) for one in drained(controller)]
 
 	monkeypatch.setattr(cs, "write_attendance", write)
 	link = SimpleNamespace(send=lambda *_, **__: None, welcomed=True, close=lambda *_: None)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from headless import PROGRAM, ROOT, Headless
 from lan import Lan
-from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch
+from meetings import LOOPBACK, SILENT, Passage, drained, enter, host, join, serve, stats, switch
 from processes import child_in_role
 from waiting import best_of, wait_until
 
@@ -589,62 +589,58 @@ def passage(meeting: Starts) -> Iterator[tuple[Headless, Passage]]:
 	way.close()
 
 
+@pytest.fixture
+def ana(passage: tuple[Headless, Passage], tmp_path: Path) -> Iterator[cs.MeetingController]:
+	"""A pupil in this process, who has come that way."""
+	lee, way = passage
+	devices = {"camera": "pattern", "mic": "tone", "speaker": "none"}
+	base = lee.seen("serving")[0]["port"]
+	one = cs.MeetingController(cs.ClientOptions("Ana", "4711", way.at, base, **devices), tmp_path)
+	try:
+		one.start()
+		yield one
+	finally:
+		one.close()
+
+
 def test_who_comes_back_does_what_was_ordered_of_all_meanwhile(
-	passage: tuple[Headless, Passage], tmp_path: Path
+	passage: tuple[Headless, Passage], ana: cs.MeetingController
 ) -> None:
 	lee, way = passage
-	base = lee.seen("serving")[0]["port"]
-	devices = {"camera": "pattern", "mic": "tone", "speaker": "none"}
-	ana = cs.MeetingController(cs.ClientOptions("Ana", "4711", way.at, base, **devices), tmp_path)
-	try:
-		ana.start()
-		for command in ({"do": "mic", "on": True}, {"do": "camera", "on": True}, {"do": "hand", "up": True}):
-			ana.do(command)
-		lee.wait("state", name="Ana", mic=True, camera=True, hand=True)
-		way.cut()
-		lee.wait("leave", name="Ana", reason="lost")
-		for number, order in enumerate(("mute", "mute", "lower")):
-			lee.send(do=order, who="all", ref=number, **{"what": "camera"} if number else {})
-			lee.wait("ok", ref=number)
-		wait_until(lambda: ana.snapshot().link == "reconnecting")
-		way.mend()
-		lee.wait("join", name="Ana")
-		wait_until(lambda: {ana.snapshot().devices[what] for what in ("mic", "camera")} == {"off"})
-		lee.wait("state", name="Ana", mic=False, camera=False, hand=False)
-		wait_until(lambda: not any(map(ana.snapshot().wants, ("mic", "camera", "hand"))))
-	finally:
-		ana.close()
+	for command in ({"do": "mic", "on": True}, {"do": "camera", "on": True}, {"do": "hand", "up": True}):
+		ana.do(command)
+	lee.wait("state", name="Ana", mic=True, camera=True, hand=True)
+	way.cut()
+	lee.wait("leave", name="Ana", reason="lost")
+	for number, order in enumerate(("mute", "mute", "lower")):
+		lee.send(do=order, who="all", ref=number, **{"what": "camera"} if number else {})
+		lee.wait("ok", ref=number)
+	wait_until(lambda: ana.snapshot().link == "reconnecting")
+	way.mend()
+	lee.wait("join", name="Ana")
+	wait_until(lambda: {ana.snapshot().devices[what] for what in ("mic", "camera")} == {"off"})
+	lee.wait("state", name="Ana", mic=False, camera=False, hand=False)
+	wait_until(lambda: not any(map(ana.snapshot().wants, ("mic", "camera", "hand"))))
 
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_camera_that_rests_while_its_owner_shares_is_stopped_with_all(
-	passage: tuple[Headless, Passage], tmp_path: Path, stopped: bool
+	passage: tuple[Headless, Passage], ana: cs.MeetingController, stopped: bool
 ) -> None:
 	"""It comes back by itself when the share ends, unless it was stopped meanwhile."""
-	lee, way = passage
-	base = lee.seen("serving")[0]["port"]
-	devices = {"camera": "pattern", "mic": "none", "speaker": "none"}
-	ana = cs.MeetingController(cs.ClientOptions("Ana", "4711", way.at, base, **devices), tmp_path)
-	try:
-		ana.start()
-		ana.do({"do": "camera", "on": True})
-		lee.wait("state", name="Ana", camera=True)
-		ana.do({"do": "share", "on": True, "source": "pattern"})
-		lee.wait("state", name="Ana", sharing=True, camera=False)
-		if stopped:
-			lee.send(do="mute", who="all", what="camera")
-			wait_until(lambda: any(one["event"] == "muted" for one in drained(ana)))
-		ana.do({"do": "share", "on": False})
-		lee.wait("state", name="Ana", sharing=False)
-		ana.do({"do": "chat", "text": "over"})
-		lee.wait("chat", text="over")
-		assert ana.snapshot().wants("camera") is not stopped
-	finally:
-		ana.close()
-
-
-def drained(one: cs.MeetingController) -> list[cs.Json]:
-	return [one.gui_queue.get_nowait() for _ in range(one.gui_queue.qsize())]
+	lee, _ = passage
+	ana.do({"do": "camera", "on": True})
+	lee.wait("state", name="Ana", camera=True)
+	ana.do({"do": "share", "on": True, "source": "pattern"})
+	lee.wait("state", name="Ana", sharing=True, camera=False)
+	if stopped:
+		lee.send(do="mute", who="all", what="camera")
+		wait_until(lambda: any(one["event"] == "muted" for one in drained(ana)))
+	ana.do({"do": "share", "on": False})
+	lee.wait("state", name="Ana", sharing=False)
+	ana.do({"do": "chat", "text": "over"})
+	lee.wait("chat", text="over")
+	assert ana.snapshot().wants("camera") is not stopped
 
 
 def test_a_cohost_has_the_pin_that_holds_whenever_it_was_made(
